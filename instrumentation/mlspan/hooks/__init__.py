@@ -1,0 +1,1 @@
+"""Stage 1: which calls are predictions. One file per library."""

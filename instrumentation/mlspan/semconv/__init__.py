@@ -1,0 +1,1 @@
+"""Every name on the wire. registry.yaml is the source; the modules hold its constants."""

@@ -1,0 +1,1 @@
+"""The processor: OTLP in; enriched spans, quality and drift out."""
