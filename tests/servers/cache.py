@@ -1,8 +1,8 @@
 """Where installed servers live: one folder per name and version, put there whole or not at all.
 
-The folder is `.cache/servers/` at the repository root, or `MLSPAN_SERVERS_CACHE`. It ignores itself in git. A package is
-built in a hidden folder beside its place and renamed at the end, under a lock, so that an interrupted install leaves
-nothing behind that looks installed, and two test runs at once install it once.
+The folder is `.cache/servers/` at the repository root, or `MLSPAN_SERVERS_CACHE`. It ignores itself in git. A
+package is built in a hidden folder beside its place and renamed at the end, under a lock, so that an
+interrupted install leaves nothing behind that looks installed, and two test runs at once install it once.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ def folder() -> Path:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold the lock called `name`; the operating system lets go of it when this process dies."""
-    with open(folder() / f".{name}.lock", "w") as file:
+    with (folder() / f".{name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -44,14 +44,14 @@ def locked(name: str) -> Iterator[None]:
 def placed(target: Path) -> Iterator[Path]:
     """Give an empty folder to build in; when the block succeeds it becomes `target` by one rename.
 
-    Call it with the package's lock held: what an interrupted run left is removed first. A failed build is left in place
-    until the next try, so that its log can be read.
+    Call it with the package's lock held: what an interrupted run left is removed first. A failed build is
+    left in place until the next try, so that its log can be read.
     """
     work = target.with_name(f".building-{target.name}")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     yield work
-    os.replace(work, target)
+    work.replace(target)
 
 
 def say(line: str) -> None:

@@ -1,7 +1,7 @@
 """The servers written in Go: Jaeger, the OpenTelemetry Collector and telemetrygen, built from their modules.
 
-Each function builds into `work` and leaves its program at `work/<name>`. Nothing is taken from a web site: modules
-come through the Go proxy that `go env GOPROXY` names.
+Each function builds into `work` and leaves its program at `work/<name>`. Nothing is taken from a web site:
+modules come through the Go proxy that `go env GOPROXY` names.
 """
 
 import hashlib
@@ -48,8 +48,8 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
 def jaeger(work: Path) -> None:
     """Build Jaeger.
 
-    `go install` refuses the module because its go.mod has a `replace`, so a module of our own requires it, repeats the
-    `replace`, and borrows its go.sum (some old checksums cannot be looked up any more).
+    `go install` refuses the module because its go.mod has a `replace`, so a module of our own requires it,
+    repeats the `replace`, and borrows its go.sum (some old checksums cannot be looked up any more).
     """
     what = "build Jaeger, which is written in Go"
     go = require(GO, what)

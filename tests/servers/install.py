@@ -1,6 +1,7 @@
 """What can be installed, from where, how long it takes, and installing it once.
 
-`binary(name)` is all that a server needs: it returns the program's path and installs it first when it is not there.
+`binary(name)` is all that a server needs: it returns the program's path and installs it first when it is not
+there.
 """
 
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from . import gobuild
 from .cache import folder, locked, placed, say
-from .tools import APT, DPKG, JAVA, MAVEN, InstallError, capture, require, run
+from .tools import APT, APT_CACHE, DPKG, JAVA, MAVEN, InstallError, capture, require, run
 
 ZIPKIN_VERSION = "3.6.1"
 
@@ -21,7 +22,8 @@ ZIPKIN_VERSION = "3.6.1"
 class Package:
     """One installable server.
 
-    `build` fills an empty folder so that `program` is in it. `takes` is the usual time on two cores with empty caches.
+    `build` fills an empty folder so that `program` is in it. `takes` is the usual time on two cores with
+    empty caches.
     """
 
     name: str
@@ -48,7 +50,7 @@ def zipkin(work: Path) -> None:
 
 
 def prometheus(work: Path) -> None:
-    """Get Debian's Prometheus: installed as a package when we are root, else unpacked here (no web page, whole API)."""
+    """Get Debian's Prometheus: installed when we are root, else unpacked here (whole API, no web page)."""
     apt = require(APT, "get Debian's package of Prometheus")
     log = work / "build.log"
     if os.geteuid() == 0:
@@ -78,7 +80,7 @@ PACKAGES: dict[str, Package] = {
             gobuild.JAEGER_VERSION.removeprefix("v"),
             "jaeger",
             "built with go from its module",
-            "4 minutes",
+            "5 minutes",
             gobuild.jaeger,
         ),
         Package("zipkin", ZIPKIN_VERSION, "zipkin.jar", "a jar through Maven", "10 seconds", zipkin),
@@ -88,7 +90,7 @@ PACKAGES: dict[str, Package] = {
             gobuild.collector_stamp(),
             "otelcol",
             "built with go by the OpenTelemetry builder",
-            "90 seconds",
+            "2 minutes",
             gobuild.otelcol,
         ),
         Package(
@@ -96,7 +98,7 @@ PACKAGES: dict[str, Package] = {
             gobuild.TELEMETRYGEN_VERSION.removeprefix("v"),
             "telemetrygen",
             "built with go from its module",
-            "20 seconds",
+            "30 seconds",
             gobuild.telemetrygen,
         ),
     )
@@ -136,7 +138,8 @@ def binary(name: str) -> Path:
                 raise InstallError(f"{name}: the build ended well but left no {package.program!r} in {work}")
         program = package.place / package.program
         say(
-            f"{name} {package.version}: installed in {time.monotonic() - began:.0f} s, {_size(program)}, {program}"
+            f"{name} {package.version}: installed in {time.monotonic() - began:.0f} s, "
+            f"{_size(program)}, {program}"
         )
         return program
 
@@ -162,17 +165,13 @@ def _size(program: Path) -> str:
 
 def _update_when_unknown(apt: str, work: Path, log: Path) -> None:
     """Fetch Debian's package lists on a machine that has none yet."""
-    cache = shutil.which("apt-cache")
-    if cache and "Candidate: (none)" not in (
-        capture([cache, "policy", "prometheus"], cwd=work, what="apt") or "(none)"
-    ):
-        known = capture([cache, "policy", "prometheus"], cwd=work, what="apt")
-        if known.strip():
-            return
-    run([apt, "update"], cwd=work, log=log, what="prometheus (package lists)")
+    cache = require(APT_CACHE, "see whether Debian's package lists are there")
+    known = capture([cache, "policy", "prometheus"], cwd=work, what="prometheus")
+    if "Candidate:" not in known or "Candidate: (none)" in known:
+        run([apt, "update"], cwd=work, log=log, what="prometheus (package lists)")
 
 
 def _stop_service(work: Path, log: Path) -> None:
-    """Stop the service that Debian's package starts, and keep it from starting again: only our own may run."""
+    """Stop the service that Debian's package starts, and keep it from starting again."""
     if (systemctl := shutil.which("systemctl")) and Path("/run/systemd/system").is_dir():
         run([systemctl, "disable", "--now", "prometheus"], cwd=work, log=log, what="prometheus (its service)")

@@ -1,6 +1,7 @@
 """Jaeger v2: traces in by OTLP, kept in memory, read by its query API.
 
-Its built-in configuration takes 4317 and 4318, which are mlspan's own, so it is always given one.
+Its built-in configuration takes 4317 and 4318, which are mlspan's own, and sends spans about its own
+queries to localhost:4317, so it is always given one that does neither.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ extensions:
   jaeger_query:
     storage:
       traces: memory
+    enable_tracing: false
     http:
       endpoint: {query}
     grpc:
@@ -87,7 +89,7 @@ class Jaeger(Server):
 
 
 def jaeger(*, otlp_grpc: int = 0, otlp_http: int = 0, query: int = 0) -> Jaeger:
-    """Return a Jaeger, to be started by `with`; 0 means a free port. It is installed first when it is not there."""
+    """Return a Jaeger, to be started by `with`; 0 means a free port. Installed first if missing."""
     binary("jaeger")
     ports = {"otlp_grpc": otlp_grpc, "otlp_http": otlp_http, "query": query, "query_grpc": 0, "health": 0}
     return Jaeger("jaeger", {purpose: chosen(port) for purpose, port in ports.items()})

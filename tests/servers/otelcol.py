@@ -1,9 +1,10 @@
-"""An OpenTelemetry Collector with the components in `gobuild.COMPONENTS`, and telemetrygen, which sends to any OTLP port.
+"""An OpenTelemetry Collector with the components in `gobuild.COMPONENTS`, and telemetrygen, a client of OTLP.
 
-The configuration is the test's own text. Where it needs an address of this collector it says `${env:OTLP_GRPC}`,
-`${env:OTLP_HTTP}` or `${env:HEALTH}`: each is `127.0.0.1:` and a free port, kept over restarts. Anything else
-comes through `variables`, e.g. `otelcol(text, {"BACKEND": jaeger.otlp_grpc})` for `${env:BACKEND}`. `${env:DATA}` is a
-folder of its own (for file_storage, the file exporter); it is emptied only when the server is closed.
+The configuration is the test's own text. Where it needs an address of this collector it says
+`${env:OTLP_GRPC}`, `${env:OTLP_HTTP}` or `${env:HEALTH}`: each is `127.0.0.1:` and a free port, kept over
+restarts. Anything else comes through `variables`, e.g. `otelcol(text, {"BACKEND": jaeger.otlp_grpc})` for
+`${env:BACKEND}`. `${env:DATA}` is a folder of its own (for file_storage, the file exporter); it is emptied
+only when the server is closed.
 """
 
 import subprocess
@@ -38,7 +39,7 @@ class Collector(Server):
         self.variables = dict(variables)
 
     def command(self) -> Sequence[str]:
-        """Write the configuration, with our port for its own metrics below it, and return the command line."""
+        """Write the configuration, with our port for its own metrics below it; return the command line."""
         data = self.directory / "data"
         data.mkdir(exist_ok=True)
         telemetry = self.directory / "telemetry.yaml"
@@ -73,7 +74,7 @@ class Collector(Server):
 
 
 def otelcol(config: str, variables: Mapping[str, str] | None = None) -> Collector:
-    """Return a collector with this configuration, to be started by `with`; it is built first when it is not there."""
+    """Return a collector with this configuration, to be started by `with`; built first if missing."""
     binary("otelcol")
     return Collector(config, variables or {})
 
@@ -82,6 +83,8 @@ def telemetrygen(
     signal: str, endpoint: str, *arguments: str, http: bool = False, timeout: float = 120.0
 ) -> str:
     """Send generated telemetry without TLS and return what telemetrygen printed.
+
+    It sends as fast as it can; pass "--rate=N" for N per second (its own default is 1).
 
     Args:
         signal: "traces", "metrics" or "logs".
@@ -94,10 +97,10 @@ def telemetrygen(
         ServerError: it failed or did not end in time.
     """
     command = [str(binary("telemetrygen")), signal, f"--otlp-endpoint={endpoint.removeprefix('http://')}"]
-    command += ["--otlp-insecure", *(["--otlp-http"] if http else []), *arguments]
+    command += ["--otlp-insecure", "--rate=0", *(["--otlp-http"] if http else []), *arguments]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+            command, check=False, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired as error:
         raise ServerError(f"telemetrygen: still sending to {endpoint} after {timeout:.0f} s") from error

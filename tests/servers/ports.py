@@ -1,8 +1,9 @@
 """Free ports on 127.0.0.1.
 
-They are taken from below the range the kernel uses for outgoing connections (32768 and up on Linux). A stopped server's
-port is then still there when it is started again, and a client that keeps dialling a dead port of its own machine
-cannot end up connected to itself, which TCP allows when the port is also picked as the source.
+They are taken from below the range the kernel uses for outgoing connections (32768 and up on Linux). A
+stopped server's port is then still there when it is started again, and a client that keeps dialling a dead
+port of its own machine cannot end up connected to itself, which TCP allows when the port is also picked as
+the source.
 """
 
 import random

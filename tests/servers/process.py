@@ -1,10 +1,12 @@
 """One server process: started on its ports, waited for until healthy, stopped by its id, never left behind.
 
-A `Server` is a context manager. Its ports are chosen once, so `stop()` and `start()` (or `restart()`) give a dead and
-then a living back end at the same address. Its files are in a temporary folder that lives until the `with` block ends.
+A `Server` is a context manager. Its ports are chosen once, so `stop()` and `start()` (or `restart()`) give a
+dead and then a living back end at the same address. Its files are in a temporary folder that lives until the
+`with` block ends.
 
-Nothing outlives us: `stop()` and an exit handler end the process group (SIGTERM, then SIGKILL), and for the cases in
-which no handler runs (SIGKILL, a crash) a small shell holds the other end of a pipe and ends the group when we vanish.
+Nothing outlives us: `stop()` and an exit handler end the process group (SIGTERM, then SIGKILL), and for the
+cases in which no handler runs (SIGKILL, a crash) a small shell holds the other end of a pipe and ends the
+group when we vanish.
 """
 
 import atexit
@@ -28,7 +30,7 @@ from .tools import tail
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
 POLL = 0.05
-WATCH = 'read -r _; kill -TERM "-$1"; sleep 3; kill -KILL "-$1"'
+WATCH = 'read -r _; kill -TERM "-$1"; sleep 3; kill -KILL "-$1"; rm -rf -- "$2"'
 
 
 class ServerError(RuntimeError):
@@ -51,6 +53,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self._started_at = 0
+        self._owner = os.getpid()
         atexit.register(self.close)
 
     # What a server says about itself.
@@ -60,7 +63,7 @@ class Server:
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables the process gets besides ours."""
+        """Return the variables the process gets besides ours, of which OTEL_* are left out."""
         return {}
 
     def addresses(self) -> Mapping[str, str]:
@@ -104,17 +107,17 @@ class Server:
                 raise ServerError(f"{self.name}: port {port} ({purpose}) is in use by another program")
         command = [str(part) for part in self.command()]
         self._started_at = self.log_path.stat().st_size if self.log_path.exists() else 0
-        with open(self.log_path, "ab") as log:
+        with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.directory,
-                env={**os.environ, **self.environment()},
+                env={**_inherited(), **self.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._watcher = _watch(self._process.pid)
+        self._watcher = _watch(self._process.pid, self.directory)
         try:
             self._wait_healthy(self._process, timeout)
         except BaseException:
@@ -136,7 +139,9 @@ class Server:
         return self.start(timeout)
 
     def close(self) -> None:
-        """Stop it and remove its files."""
+        """Stop it and remove its files. In a forked child, whose exit handlers are ours, nothing happens."""
+        if os.getpid() != self._owner:
+            return
         self.stop()
         atexit.unregister(self.close)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -155,7 +160,7 @@ class Server:
 
     def output_since_start(self) -> str:
         """Return what the process printed since its latest start."""
-        with open(self.log_path, "rb") as log:
+        with self.log_path.open("rb") as log:
             log.seek(self._started_at)
             return log.read().decode(errors="replace")
 
@@ -170,8 +175,8 @@ class Server:
                 return
             if time.monotonic() > deadline:
                 raise ServerError(
-                    f"{self.name}: not healthy {timeout:.0f} s after its start (ports {self.ports}); its log ends:\n"
-                    f"{tail(self.log_path)}"
+                    f"{self.name}: not healthy {timeout:.0f} s after its start (ports {self.ports}); "
+                    f"its log ends:\n{tail(self.log_path)}"
                 )
             time.sleep(POLL)
 
@@ -200,10 +205,15 @@ def answers(url: str, timeout: float = 1.0) -> bool:
         return False
 
 
-def _watch(group: int) -> subprocess.Popen[bytes]:
-    """Start a shell that ends the process group once our end of its standard input is closed, however that comes."""
+def _inherited() -> dict[str, str]:
+    """Return our environment without OTEL_*: they configure the program under test, not a server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+
+
+def _watch(group: int, directory: Path) -> subprocess.Popen[bytes]:
+    """Start a shell that ends the group and removes its files once our end of its input is closed."""
     return subprocess.Popen(
-        ["/bin/sh", "-c", WATCH, "watch", str(group)],
+        ["/bin/sh", "-c", WATCH, "watch", str(group), str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """Prometheus: scrapes what it is told to, keeps exemplars, answers PromQL.
 
-It asks every target for OpenMetrics first (version 2.42 always does; exemplars exist in no other format), and keeps
-exemplars because of the feature flag. Its data outlives a `restart()`.
+It asks every target for OpenMetrics first (version 2.42 always does; exemplars exist in no other format), and
+keeps exemplars because of the feature flag. Its data outlives a `restart()`.
 """
 
 import json
@@ -54,7 +54,7 @@ class Prometheus(Server):
 def prometheus(
     scrape: Sequence[tuple[str, str]] = (), scrape_interval: str = "1s", *, http: int = 0
 ) -> Prometheus:
-    """Return a Prometheus, to be started by `with`; 0 means a free port. It is installed first when it is not there.
+    """Return a Prometheus, to be started by `with`; 0 means a free port. Installed first if missing.
 
     Args:
         scrape: job name and `host:port` of each target; its `/metrics` is read.

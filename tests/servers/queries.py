@@ -1,7 +1,7 @@
 """Reading back what the servers have, and waiting until they have it. Standard library only.
 
-A time is a `datetime` with a time zone or seconds since 1970. A server that refuses raises a `QueryError` with its words;
-one that cannot be reached raises `OSError`. `wait_until` takes both for "not yet".
+A time is a `datetime` with a time zone or seconds since 1970. A server that refuses raises a `QueryError`
+with its words; one that cannot be reached raises `OSError`. `wait_until` takes both for "not yet".
 """
 
 import json
@@ -52,8 +52,8 @@ class Exemplar:
 def wait_until(check: Callable[[], T], timeout: float, what: str, interval: float = 0.1) -> T:
     """Call `check` until it returns something true, and return that.
 
-    An AssertionError, a QueryError, an OSError, or a KeyError or IndexError of an answer that is not whole yet counts as
-    "not yet".
+    An AssertionError, a QueryError, an OSError, or a KeyError or IndexError of an answer that is not whole
+    yet counts as "not yet".
 
     Raises:
         TimeoutError: it never did in `timeout` seconds; the message has `what` and the last answer or error.
@@ -79,10 +79,11 @@ def jaeger_services(url: str) -> list[str]:
 def jaeger_traces(
     url: str, service: str, since: Time, attributes: Mapping[str, str] | None = None, limit: int = MANY
 ) -> list[list[Span]]:
-    """Return the traces with a span of `service` that began at `since` or later, oldest first, spans by start time.
+    """Return the traces with a span of `service` that began at `since` or later, oldest first.
 
-    With `attributes`, only traces in which one span has all of them, as Jaeger's own search finds them (values as text).
-    API v3 over HTTP cannot search by attribute, so that search goes through the API of Jaeger's web page.
+    Spans are in the order of their start. With `attributes`, only traces in which one span has all of them,
+    as Jaeger's own search finds them (values as text). API v3 over HTTP cannot search by attribute, so that
+    search goes through the API of Jaeger's web page.
     """
     begin = _moment(since)
     end = datetime.now(UTC) + timedelta(minutes=5)
@@ -129,7 +130,7 @@ def prometheus_query(url: str, expr: str) -> list[Sample]:
         case "scalar":
             return [Sample({}, float(data["result"][1]), data["result"][0])]
         case other:
-            raise ValueError(f"{expr!r} is a {other}; an expression whose value is a vector or a scalar is needed")
+            raise ValueError(f"{expr!r} is a {other}; only a vector or a scalar can be read")
 
 
 def prometheus_exemplars(url: str, expr: str, start: Time, end: Time) -> list[Exemplar]:
@@ -152,9 +153,14 @@ def _traces(url: str) -> list[list[Span]]:
             return []
         raise
     traces: dict[str, list[Span]] = {}
-    for span in sorted(from_otlp_json(document["result"]), key=lambda span: (span.start_ns, -span.end_ns)):
+    for span in sorted(from_otlp_json(document["result"]), key=_order):
         traces.setdefault(span.trace_id, []).append(span)
     return list(traces.values())
+
+
+def _order(span: Span) -> tuple[int, int, bool]:
+    """Earliest first, of those the longest, of those the root."""
+    return span.start_ns, -span.end_ns, span.parent_span_id != ""
 
 
 def _get(url: str) -> Any:

@@ -53,10 +53,11 @@ class Span:
     status: str = "UNSET"
     status_message: str = ""
     trace_state: str = ""
+    flags: int = 0
 
 
 def from_otlp_json(document: Mapping[str, Any]) -> Iterator[Span]:
-    """Yield the spans of an OTLP `TracesData` in JSON, as OTLP/JSON or as protobuf's own JSON (base64 ids)."""
+    """Yield the spans of an OTLP `TracesData`, in OTLP's JSON or in protobuf's (base64 ids)."""
     for resource_spans in document.get("resourceSpans", []):
         resource = attributes(resource_spans.get("resource", {}))
         for scope_spans in resource_spans.get("scopeSpans", []):
@@ -114,7 +115,8 @@ def _span(span: Mapping[str, Any], resource: dict[str, Value], scope: Mapping[st
         scope_attributes=attributes(scope),
         scope_version=scope.get("version", ""),
         links=[
-            Link(hex_id(link["traceId"]), hex_id(link["spanId"]), attributes(link)) for link in span.get("links", [])
+            Link(hex_id(link["traceId"]), hex_id(link["spanId"]), attributes(link))
+            for link in span.get("links", [])
         ],
         events=[
             Event(event.get("name", ""), int(event.get("timeUnixNano", 0)), attributes(event))
@@ -123,6 +125,7 @@ def _span(span: Mapping[str, Any], resource: dict[str, Value], scope: Mapping[st
         status=_enum(status.get("code", 0), "STATUS_CODE_", STATUSES),
         status_message=status.get("message", ""),
         trace_state=span.get("traceState", ""),
+        flags=int(span.get("flags", 0)),
     )
 
 

@@ -31,6 +31,7 @@ GO = Tool("go", "install Go 1.25 or newer (https://go.dev/dl/)")
 JAVA = Tool("java", "install a Java 17 runtime or newer, e.g. `apt-get install openjdk-17-jre-headless`")
 MAVEN = Tool("mvn", "install Maven, e.g. `apt-get install maven`")
 APT = Tool("apt-get", "on another system, put a `prometheus` program on PATH yourself")
+APT_CACHE = Tool("apt-cache", "it belongs to Debian's `apt`")
 DPKG = Tool("dpkg-deb", "it belongs to Debian's `dpkg`")
 
 
@@ -45,11 +46,12 @@ def require(tool: Tool, purpose: str) -> str:
 def run(
     command: Sequence[str], *, cwd: Path, log: Path, what: str, env: Mapping[str, str] | None = None
 ) -> None:
-    """Run `command` to its end, its output appended to `log`; raise an InstallError with the log's tail when it fails.
+    """Run `command` to its end, its output appended to `log`; when it fails, raise with the log's tail.
 
-    The command gets a process group of its own, which is ended with us: Ctrl-C during a build leaves no compiler behind.
+    The command gets a process group of its own, which is ended with us: Ctrl-C during a build leaves no
+    compiler behind.
     """
-    with open(log, "ab") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             list(command),
             cwd=cwd,
@@ -73,7 +75,9 @@ def run(
 
 def capture(command: Sequence[str], *, cwd: Path, what: str) -> str:
     """Run a short `command` and return its standard output; raise an InstallError with its error output."""
-    done = subprocess.run(list(command), cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        list(command), check=False, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     if done.returncode:
         raise InstallError(
             f"{what}: `{' '.join(command)}` ended with {done.returncode}:\n{done.stderr.strip()}"

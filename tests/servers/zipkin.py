@@ -42,6 +42,6 @@ class Zipkin(Server):
 
 
 def zipkin(*, http: int = 0) -> Zipkin:
-    """Return a Zipkin, to be started by `with`; 0 means a free port. It is installed first when it is not there."""
+    """Return a Zipkin, to be started by `with`; 0 means a free port. Installed first if missing."""
     binary("zipkin")
     return Zipkin("zipkin", {"http": chosen(http)})
