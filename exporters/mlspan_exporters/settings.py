@@ -1,13 +1,13 @@
 """Stage 8, settings: the kinds of values that the exporters' `Config` models share.
 
-Reads what YAML gives; a value that cannot be right is a ValueError that repeats it in quotes and tells what would be.
-Keys are the Collector's wherever it has the same setting.
+Reads what YAML gives; a value that cannot be right is a ValueError that repeats it in quotes and tells what
+would be. Keys are the Collector's wherever it has the same setting.
 """
 
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
 DURATION_UNITS_SECONDS = {
     "ns": 1e-9,
@@ -18,6 +18,8 @@ DURATION_UNITS_SECONDS = {
     "m": 60.0,
     "h": 3600.0,
 }
+HEADER_NAME = re.compile(r"[0-9A-Za-z_.-]+")
+HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
@@ -53,14 +55,26 @@ def duration_text(seconds: float) -> str:
 Duration = Annotated[float, BeforeValidator(duration_seconds), PlainSerializer(duration_text)]
 """Seconds in Python, "5m" in the configuration file."""
 
-Headers = dict[str, SecretStr]
+
+def _sendable(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for name, value in headers.items():
+        if not HEADER_NAME.fullmatch(name):
+            msg = f'header name "{name}" is not valid: use letters, digits, "-", "_" and "."'
+            raise ValueError(msg)
+        if not HEADER_VALUE.fullmatch(value.get_secret_value()):
+            msg = f'the value of header "{name}" is not valid: use printable ASCII on one line'
+            raise ValueError(msg)
+    return headers
+
+
+Headers = Annotated[dict[str, SecretStr], AfterValidator(_sendable)]
 """Header names and values; the values are hidden in every representation, since they carry credentials."""
 
 
 class Settings(BaseModel):
     """A block of settings: unknown keys are errors, values do not change after the start."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def headers_field(what: str) -> Headers:

@@ -1,7 +1,7 @@
 """Stage 8, TLS: one block of settings, as the Collector's `tls`, for connections out and for servers.
 
-Reads certificate files when an exporter starts, not when the configuration is read. Every message names the setting
-and the file.
+Reads certificate files when an exporter starts, not when the configuration is read. Every message names the
+setting and the file.
 """
 
 import ssl
@@ -17,18 +17,23 @@ class TlsClientSettings(Settings):
     """How a connection to a backend is secured."""
 
     insecure: bool = Field(
-        False, description="Send in clear text (gRPC; HTTP endpoints say it by their scheme)."
+        default=False, description="Send in clear text (gRPC; HTTP endpoints say it by their scheme)."
     )
     insecure_skip_verify: bool = Field(
-        False, description="Accept any server certificate. HTTP only: gRPC for Python cannot do it."
+        default=False, description="Accept any server certificate. HTTP only: gRPC for Python cannot do it."
     )
     ca_file: str | None = Field(
-        None, description="PEM file of the authorities to trust, instead of the system's."
+        default=None, description="PEM file of the authorities to trust, instead of the system's."
     )
-    cert_file: str | None = Field(None, description="PEM file of the client's certificate (mutual TLS).")
-    key_file: str | None = Field(None, description="PEM file of the client certificate's private key.")
+    cert_file: str | None = Field(
+        default=None, description="PEM file of the client's certificate (mutual TLS)."
+    )
+    key_file: str | None = Field(
+        default=None, description="PEM file of the client certificate's private key."
+    )
     server_name_override: str | None = Field(
-        None, description="Name to expect in the server's certificate, instead of the endpoint's host."
+        default=None,
+        description="Name to expect in the server's certificate, instead of the endpoint's host.",
     )
 
     @model_validator(mode="after")
@@ -45,7 +50,8 @@ class TlsServerSettings(Settings):
     cert_file: str = Field(description="PEM file of the server's certificate.")
     key_file: str = Field(description="PEM file of the certificate's private key.")
     client_ca_file: str | None = Field(
-        None, description="PEM file of the authorities whose client certificates are asked for and accepted."
+        default=None,
+        description="PEM file of the authorities whose client certificates are asked for and accepted.",
     )
 
 

@@ -1,20 +1,20 @@
 """Stage 8, attribute values: OTLP's `AnyValue` as text and as plain Python.
 
-Text follows the specification's mapping to non-OTLP formats: strings as they are, `true`/`false`, numbers as JSON
-writes them (`NaN`, `Infinity` and `-Infinity` in words), bytes in base64, lists and maps as JSON in which numbers that
-JSON lacks, and bytes, are strings. No value is "" at the top and null inside.
+Text follows the specification's mapping to non-OTLP formats: strings as they are, `true`/`false`, numbers as
+JSON writes them (`NaN`, `Infinity` and `-Infinity` in words), bytes in base64, lists and maps as JSON in
+which numbers that JSON lacks, and bytes, are strings. No value is "" at the top and null inside.
 Source: https://opentelemetry.io/docs/specs/otel/common/#anyvalue-representation-for-non-otlp-protocols
 """
 
 from base64 import b64encode
 from collections.abc import Iterable
 from math import isfinite, isnan
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 import orjson
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-Plain: TypeAlias = Union[str, bool, int, float, list["Plain"], dict[str, "Plain"], None]
+Plain: TypeAlias = str | bool | int | float | list["Plain"] | dict[str, "Plain"] | None
 
 
 def text_of(value: AnyValue) -> str:

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final, TypeAlias, cast
 
 from google.protobuf.message import DecodeError
-from mlspan_processor.records import Chunk, ExportResult, PermanentError, Signal
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
@@ -21,6 +20,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+from mlspan_processor.records import Chunk, ExportResult, PermanentError, Signal
 
 Request: TypeAlias = ExportTraceServiceRequest | ExportMetricsServiceRequest | ExportLogsServiceRequest
 Response: TypeAlias = ExportTraceServiceResponse | ExportMetricsServiceResponse | ExportLogsServiceResponse
@@ -71,13 +72,15 @@ def result_of(response: Response, signal: Signal) -> ExportResult:
 
 
 def parse_response(data: bytes, signal: Signal) -> ExportResult:
-    """Return what a backend's protobuf answer says; the data was taken, so an unreadable one is a remark only."""
+    """Return what a backend's answer says; it took the data, so an unreadable one is a remark only."""
     if not data:
         return ExportResult()
     try:
         return result_of(RESPONSES[signal].FromString(data), signal)
     except DecodeError:
-        return ExportResult(message=f"the backend took the data but its answer ({len(data)} bytes) is no OTLP")
+        return ExportResult(
+            message=f"the backend took the data but its answer ({len(data)} bytes) is no OTLP"
+        )
 
 
 def user_agent() -> str:

@@ -1,113 +1,245 @@
-"""Stage 2: which rows and columns leave the process."""
+"""Stage 2: which rows and columns leave the process, and what of the answers.
 
-from __future__ import annotations
+Reads the argument and the result of one model call, writes `Input` and `Output`: copies of the sampled rows as payload
+cells. `pack` makes the payload of both. Guarantee: never raises, changes, keeps or consumes what the user passed; at most
+64 + rows/16 rows, `max_rows` and `max_bytes`, within the process's `ByteBudget`; texts only as codes of a keyed hash.
+Memory: what `columns.py`, `selection.py` and `inputs/` say they keep.
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+docs/capture.md lists what becomes of each type of input and result.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mlspan import payload
+from mlspan.answers import Classes, capture_output, classes_of
 from mlspan.budget import ByteBudget
+from mlspan.captured import EMPTY_SCHEMA, Input, Output, Schema
+from mlspan.columns import BOOLEAN, CATEGORICAL, F4, NUMERIC, U4, Categories, Values, encode, objects, seconds, to_float32
+from mlspan.inputs import Block, Indices, Source, UnsupportedInputError, open_input
+from mlspan.packing import pack
+from mlspan.sampling import row_bound, sample
+from mlspan.selection import MAX_COLUMNS, Selection, Selector, distinct, selector_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from mlspan.config import Settings
 
-__all__ = ["ByteBudget", "Classes", "Input", "Output", "Schema", "capture_input", "capture_output", "classes_of", "pack"]
+__all__ = [
+    "ByteBudget",
+    "Classes",
+    "Input",
+    "Output",
+    "Schema",
+    "capture_input",
+    "capture_output",
+    "classes_of",
+    "pack",
+]
 
-
-class Schema(NamedTuple):
-    """Names and types of the captured columns; hashable, one object per distinct set of columns."""
-
-    names: tuple[str, ...]
-    types: tuple[str, ...]
-    bits: bytes
-
-
-class Input:
-    """What was captured of a call's input."""
-
-    __slots__ = ("cells", "columns", "error", "indices", "rows", "schema")
-
-    def __init__(
-        self,
-        rows: int,
-        columns: int,
-        schema: Schema | None = None,
-        cells: NDArray[Any] | None = None,
-        indices: NDArray[np.uint32] | None = None,
-        error: str | None = None,
-    ) -> None:
-        self.rows = rows
-        self.columns = columns
-        self.schema = schema
-        self.cells = cells
-        self.indices = indices
-        self.error = error
-
-
-class Output:
-    """What was captured of a call's result."""
-
-    __slots__ = ("prediction_kind", "predictions", "score", "score_kind", "scores", "value")
-
-    def __init__(self) -> None:
-        self.prediction_kind = payload.PREDICTION_NONE
-        self.predictions: NDArray[Any] | None = None
-        self.score_kind = payload.SCORE_NONE
-        self.scores: NDArray[np.float32] | None = None
-        self.value: str | float | None = None
-        self.score: float | None = None
-
-
-class Classes:
-    """The classes of one fitted model: texts, and how to find a prediction among them."""
-
-    __slots__ = ("labels",)
-
-    def __init__(self, labels: tuple[str, ...]) -> None:
-        self.labels = labels
-
-
-def classes_of(model: object) -> Classes | None:
-    """The classes of a fitted model (its `classes_`), or None; call once per fitted model. Never raises."""
-    return None
+_ROW_OVERHEAD_BYTES = 16
+"""Row number, prediction and two scores; what the answers need beyond it is cut by `pack`."""
 
 
 def capture_input(
-    X: object, feature_names: tuple[str, ...] | None, settings: Settings, limiter: ByteBudget
+    X: object, feature_names: tuple[str, ...] | None, settings: "Settings", limiter: ByteBudget
 ) -> Input:
-    """Before the user's call; never raises."""
-    if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f":
-        names = feature_names or tuple(f"x{i}" for i in range(X.shape[1]))
-        schema = Schema(names, ("numeric",) * X.shape[1], payload.column_bits([False] * X.shape[1]))
-        return Input(X.shape[0], X.shape[1], schema, X[:64].astype("<f4"), np.arange(min(64, len(X)), dtype="<u4"))
-    return Input(0, 0, error="not written yet")
-
-
-def capture_output(
-    operation: str,
-    result: object,
-    captured: Input,
-    classes: Classes | None,
-    probabilities: object = None,
-) -> Output:
-    """After the user's call; never raises; keeps no reference to `result`.
+    """What is captured of the input of a model call, before the call. Never raises.
 
     Args:
-        probabilities: of the same rows, when a nested predict_proba of the same call was seen; else None.
+        X: whatever the user passed.
+        feature_names: the model's own names of its input columns, for inputs without names; or None.
+        settings: bounds, patterns, the hash key and the content hook.
+        limiter: the process's byte budget.
+
+    Returns:
+        The captured rows. Without content (by the settings, or because the hook dropped it or failed) the schema is None;
+        an input of an unsupported type has an empty schema and no cells, so that its answers are captured still.
     """
-    return Output()
+    selector = selector_of(settings)
+    rows = columns = 0
+    try:
+        if type(X) is np.ndarray and selector.direct and X.ndim == 2 and X.dtype.kind in "fiu":
+            rows, columns = X.shape
+            return _capture_matrix(X, selector.select(feature_names, columns), selector, limiter)
+        source = open_input(X)
+        rows, columns = source.rows, source.columns
+        if not selector.content:
+            return Input(rows, columns)
+        return _capture_source(source, feature_names, selector, limiter)
+    except _HookError as error:
+        return Input(rows, columns, error=str(error))
+    except UnsupportedInputError as error:
+        message = str(error)
+    except Exception as error:  # noqa: BLE001 - whatever an input does, the user's call goes on
+        message = f"capture failed: {type(error).__name__}"  # its text might hold data
+    schema = EMPTY_SCHEMA if selector.direct else None
+    return Input(rows, columns, schema, error=message, max_rows=selector.max_rows)
 
 
-def pack(
-    captured: Input, output: Output, settings: Settings, limiter: ByteBudget, ids: Sequence[str] | None = None
-) -> bytes | None:
-    """The payload of the call (ids: one text per row of the call, "" for none); None when nothing was captured or the
-    budget has no room. Shrinks the rows to the budget first. Never raises."""
-    if captured.cells is None or captured.schema is None:
-        return None
-    return payload.encode(captured.rows, captured.cells, captured.schema.bits, indices=captured.indices)
+class _HookError(Exception):
+    """The content hook failed; nothing is captured."""
+
+
+def _capture_matrix(X: NDArray[Any], selection: Selection, selector: Selector, limiter: ByteBudget) -> Input:
+    """The quick way for the commonest input, a two-dimensional array of numbers."""
+    rows, columns = X.shape
+    width = selection.width
+    indices = None
+    if rows > 1:
+        indices = _choose(rows, width, selector, limiter, 0)
+        if indices is not None:
+            # take() would copy an array that is not contiguous by rows as a whole
+            X = X.take(indices, 0) if X.flags.c_contiguous and columns <= 2 * width else X[indices]
+    if selection.positions is not None:
+        X = X[:, selection.positions]
+    elif width < columns:
+        X = X[:, :width]
+    with np.errstate(over="ignore"):
+        cells = X.astype(F4, order="C")
+    return Input(
+        rows, columns, selection.numeric, cells, None if indices is None else indices.astype(U4), None
+    )
+
+
+def _capture_source(
+    source: Source, feature_names: tuple[str, ...] | None, selector: Selector, limiter: ByteBudget
+) -> Input:
+    names = source.names if source.names is not None else feature_names
+    selection = selector.select(names, source.columns)
+    python_columns = min(source.python_columns, selection.width)
+    indices = _choose(source.rows, selection.width, selector, limiter, python_columns)
+    count = source.rows if indices is None else len(indices)
+    blocks = source.read(indices, selection.positions, selection.width)
+    error = None
+    if selector.hook is not None:
+        changed = _ask(selector.hook, blocks, selection, count)
+        if changed is None:
+            return Input(source.rows, source.columns)
+        names = distinct([str(name) for name in changed])
+        selection = selector.all_of(names)
+        blocks = [Block(slot, values) for slot, values in enumerate(changed.values())]
+    types, cells = _encode(blocks, selection, count, selector)
+    if isinstance(types, Schema):
+        schema = types
+    else:
+        schema = selection.schema(types)
+        if len(schema.names) < selection.width:
+            error = f"columns of unsupported type: {selection.width - len(schema.names)}"
+            cells = np.ascontiguousarray(cells[:, [kind is not None for kind in types]])
+    numbers = None if indices is None else indices.astype(U4)
+    return Input(source.rows, source.columns, schema, cells, numbers, error)
+
+
+def _choose(
+    rows: int, width: int, selector: Selector, limiter: ByteBudget, python_columns: int
+) -> Indices | None:
+    """The captured rows, or None for all."""
+    max_bytes = min(selector.max_bytes, limiter.allowance()) - 64 - width // 8
+    bound = row_bound(rows, 4 * width + _ROW_OVERHEAD_BYTES, max_bytes, selector.max_rows, python_columns)
+    return None if bound >= rows else sample(rows, bound)
+
+
+def _encode(
+    blocks: Any, selection: Selection, count: int, selector: Selector
+) -> tuple[Schema | list[str | None], NDArray[Any]]:
+    """The cells of all blocks, and their schema or the type of each column (None: unsupported)."""
+    width = selection.width
+    types: list[str | None] = [None] * width
+    bits = np.empty((count, width), U4)
+    floats = bits.view(F4)
+    for slot, values, kind in blocks:
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            slots = range(width)[slot] if isinstance(slot, slice) else slot.tolist()
+            if kind == CATEGORICAL:  # a single row's texts
+                bits[0, slot] = selector.codes.of(values[0], len(slots))
+                for at in slots:
+                    types[at] = kind
+                continue
+            matrix = _matrix(values, kind, any(selection.known[at] == CATEGORICAL for at in slots))
+            if matrix is None:
+                for at, position in enumerate(slots):
+                    _encode_column(position, values[:, at], None, selection, selector, types, bits)
+                continue
+            if len(slots) == width:
+                return selection.numeric if matrix[0] == NUMERIC else selection.boolean, matrix[1]
+            floats[:, slot] = matrix[1]
+            for at in slots:
+                types[at] = matrix[0]
+        else:
+            _encode_column(slot, values, kind, selection, selector, types, bits)
+    return types, bits
+
+
+def _encode_column(
+    slot: int,
+    values: Values,
+    kind: str | None,
+    selection: Selection,
+    selector: Selector,
+    types: list[str | None],
+    bits: NDArray[np.uint32],
+) -> None:
+    """Write one column's cells and type; of an unsupported one, nothing."""
+    if kind is not None and kind != CATEGORICAL:
+        types[slot] = kind
+        bits[:, slot] = to_float32(np.asarray(values)).view(U4)
+        return
+    encoded = encode(values, selector.codes, kind or selection.known[slot])
+    if encoded is None:
+        return
+    types[slot] = found = encoded[0]
+    if isinstance(values, list) or (isinstance(values, np.ndarray) and values.dtype.kind == "O"):
+        selection.known[slot] = found
+    bits[:, slot] = encoded[1] if found == CATEGORICAL else encoded[1].view(U4)
+
+
+def _matrix(values: NDArray[Any], kind: str | None, known: bool) -> tuple[str, NDArray[Any]] | None:
+    """Type and cells of a matrix whose columns are all numbers or all booleans; None: column by column."""
+    letter = values.dtype.kind
+    if letter in "fiub":
+        return kind or (BOOLEAN if letter == "b" else NUMERIC), to_float32(values)
+    if letter in "Mm":
+        return NUMERIC, seconds(values)
+    if letter == "O" and not known and set(map(type, values.ravel().tolist())) <= {int, float}:
+        return NUMERIC, to_float32(values.astype(np.float64))
+    return None
+
+
+def _ask(hook: Any, blocks: Any, selection: Selection, count: int) -> dict[Any, NDArray[Any]] | None:
+    """The content hook's answer, checked: columns by name, or None.
+
+    Raises:
+        _HookError: the hook raised, or answered something else.
+    """
+    columns: dict[str, NDArray[Any]] = {}
+    for slot, values, _ in blocks:
+        if isinstance(values, Categories):
+            columns[selection.names[slot]] = values.values()
+        elif isinstance(values, list):
+            columns[selection.names[slot]] = objects(values)
+        elif values.ndim == 2:
+            slots = range(selection.width)[slot] if isinstance(slot, slice) else slot.tolist()
+            for at, name in enumerate(slots):
+                columns[selection.names[name]] = np.array(values[:, at])
+        else:
+            columns[selection.names[slot]] = np.array(values)
+    try:
+        answer = hook({name: columns[name] for name in selection.names})
+        if answer is None:
+            return None
+        if not isinstance(answer, Mapping):
+            raise TypeError("not a mapping")
+        changed = {name: _column(values) for name, values in answer.items()}
+    except Exception as error:
+        raise _HookError(f"capture hook failed: {type(error).__name__}") from error
+    if len(changed) > MAX_COLUMNS:
+        raise _HookError("capture hook failed: it answered too many columns")
+    if any(values.shape != (count,) for values in changed.values()):
+        raise _HookError("capture hook failed: it answered columns of another length")
+    return changed
+
+
+def _column(values: Any) -> NDArray[Any]:
+    return values if isinstance(values, np.ndarray) else objects(list(values))

@@ -32,6 +32,7 @@ import binascii
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Final
 
 import numpy as np
@@ -208,6 +209,21 @@ def from_text(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise PayloadError(f"payload text is not base64: {error}") from None
+
+
+def category_code(text: str, key: bytes) -> int:
+    """The code of a category in a payload's cells: 1 … 2**32 - 1.
+
+    The first four bytes of a keyed BLAKE2b hash (RFC 7693) of the UTF-8 text, little-endian; 0, which means missing,
+    becomes 1. Lone surrogates become "?". A key longer than BLAKE2b's 64 bytes is hashed first.
+
+    >>> category_code("UA", b"mlspan")
+    1116133425
+    """
+    if len(key) > blake2b.MAX_KEY_SIZE:
+        key = blake2b(key).digest()
+    raw = text.encode("utf-8", "replace")
+    return int.from_bytes(blake2b(raw, digest_size=4, key=key).digest(), "little") or 1
 
 
 def cut_utf8(text: str) -> bytes:

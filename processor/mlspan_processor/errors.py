@@ -22,8 +22,8 @@ class Problem:
     """One thing wrong with the configuration.
 
     Attributes:
-        path: the key as the Collector writes it, "exporters::zipkin::endpoint"; empty for the file as a whole.
-        message: what is wrong, with the value in quotes, and what would be valid.
+        path: the key as the Collector writes it, "exporters::zipkin::endpoint"; empty for the file as a
+        whole. message: what is wrong, with the value in quotes, and what would be valid.
     """
 
     path: str

@@ -1,6 +1,6 @@
 """The reference profile of a model version: what it is, how it is built, how it is written down."""
 
-from mlspan.profile.build import build_profile
+from mlspan.profile.build import NO_PREDICTION, build_profile
 from mlspan.profile.cells import (
     BINS,
     BOOLEAN,
@@ -24,6 +24,7 @@ __all__ = [
     "BOOLEAN",
     "CATEGORICAL",
     "MAX_CODES",
+    "NO_PREDICTION",
     "NUMERIC",
     "TYPES",
     "Anomaly",

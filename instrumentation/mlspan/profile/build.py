@@ -29,6 +29,9 @@ from mlspan.profile.cells import (
     stranger,
 )
 
+NO_PREDICTION: Final = -2
+"""Class index of a row that came without an answer."""
+
 _TINY: Final = float(np.finfo(np.float32).tiny)
 _TAIL_POINTS_PER_DECADE: Final = 20
 _TAIL_FIT_RATIO: Final = 0.02
@@ -59,8 +62,9 @@ def build_profile(
         cells: (n_rows, n_columns) uint32 or float32 bits, as in a payload; at least one row.
         names, types: of the columns.
         predictions: (n_rows,) or (n_rows, 1) int32 class indices or float32; several outputs have no profile.
+            Rows without an answer hold NO_PREDICTION or NaN and are left out of its profile.
         prediction_kind, score_kind: as in a payload.
-        scores: (n_rows, n_scores) float32; the last column gets a profile.
+        scores: (n_rows, n_scores) float32; the last column gets a profile, of the rows where it is not NaN.
         weights: (n_rows,) how many rows each stands for; None for 1.
         labels: readable text of category codes, by feature name.
         model_name, model_version, task, classes, source, performance: see Profile.
@@ -122,7 +126,7 @@ def _numeric(name: str, kind: str, column: NDArray[np.uint32], w: NDArray[np.flo
     first = max(below, np.finfo(np.float32).min)
     edges = np.unique(np.concatenate([[first], sorted_values[at], [high]]).astype(np.float32))
     bare = FeatureProfile(name, kind, edges, None, None, np.zeros(len(edges) + 2))
-    sums = np.bincount(
+    sums = _count(
         cells_of(bare, values[finite]), w[finite] * values[finite].astype(np.float64), len(edges) + 2
     )
     profile = _with_counts(bare, values, w, sums)
@@ -136,7 +140,7 @@ def _with_counts(
     bare: FeatureProfile, values: NDArray[np.float32], w: NDArray[np.float64], sums: NDArray[np.float64]
 ) -> FeatureProfile:
     assert bare.edges is not None
-    counts = np.bincount(cells_of(bare, values), w, len(bare.counts))
+    counts = _count(cells_of(bare, values), w, len(bare.counts))
     nearest = np.zeros(len(counts))
     if len(bare.edges):
         nearest[: len(bare.edges)] = bare.edges
@@ -152,7 +156,7 @@ def _categorical(
 ) -> FeatureProfile:
     present = column != 0
     codes, which = np.unique(column[present], return_inverse=True)
-    counts = np.bincount(which, w[present], len(codes))
+    counts = _count(which, w[present], len(codes))
     other = 0.0
     if len(codes) > MAX_CODES:
         kept = np.sort(np.argsort(-counts, kind="stable")[:MAX_CODES])
@@ -169,11 +173,13 @@ def _prediction(
     if predictions is None or kind == PREDICTION_NONE or (predictions.ndim > 1 and predictions.shape[1] != 1):
         return None
     flat = np.ascontiguousarray(predictions).reshape(-1)
+    known = flat == flat if kind == PREDICTION_NUMBER else flat > NO_PREDICTION
+    flat, w = flat[known], w[known]
     if kind == PREDICTION_NUMBER:
         return _numeric("prediction", NUMERIC, flat.astype(np.float32).view(np.uint32), w)
     m = len(classes)
     cells = np.where((flat >= 0) & (flat < m), flat, m + 1)
-    counts = np.bincount(cells, w, m + 3)
+    counts = _count(cells, w, m + 3)
     codes = np.arange(1, m + 1, dtype=np.uint32)
     return FeatureProfile("prediction", CATEGORICAL, None, codes, classes, counts)
 
@@ -182,7 +188,12 @@ def _score(scores: NDArray[Any] | None, w: NDArray[np.float64]) -> FeatureProfil
     if scores is None or not scores.size:
         return None
     last = scores.reshape(len(w), -1)[:, -1].astype(np.float32)
-    return _numeric("score", NUMERIC, np.ascontiguousarray(last).view(np.uint32), w)
+    known = ~np.isnan(last)
+    return _numeric("score", NUMERIC, last[known].view(np.uint32), w[known])
+
+
+def _count(cells: NDArray[Any], w: NDArray[np.float64], n_cells: int) -> NDArray[np.float64]:
+    return np.bincount(cells, w, n_cells).astype(np.float64, copy=False)
 
 
 def _cells_left_out(feature: FeatureProfile, column: NDArray[np.uint32]) -> NDArray[np.intp]:

@@ -149,8 +149,9 @@ def cells_of(feature: FeatureProfile, column: NDArray[Any]) -> NDArray[np.intp]:
     """
     if feature.codes is None:
         assert feature.edges is not None
-        cells = np.searchsorted(feature.edges, column, "left")
-        cells[np.isnan(column)] = feature.missing
+        # NaN sorts after every edge: one more step takes it from "above" to "missing".
+        cells: NDArray[np.intp] = np.searchsorted(feature.edges, column, "left")
+        cells += np.isnan(column)
         return cells
     known = len(feature.codes)
     if not known:
@@ -187,7 +188,8 @@ def cell_costs(feature: FeatureProfile, rows: int) -> NDArray[np.float64]:
         missing_only = not values.any()
         shares[:-1] = floor if missing_only else shares[:-1]
     shares[counts == 0] = floor
-    return -np.log(np.clip(shares, floor, 1.0))
+    costs: NDArray[np.float64] = -np.log(np.clip(shares, floor, 1.0))
+    return costs
 
 
 def tail_of(anomaly: Anomaly, sums: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Configuration step 5: a dictionary in, a checked Configuration out, or every problem at once.
 
-Guarantee: a Configuration that comes back can be built; what can still fail is the world (a port in use, a missing file).
+Guarantee: a Configuration that comes back can be built; what can still fail is the world (a port in use, a
+missing file).
 """
 
 import re
@@ -87,15 +88,15 @@ def check(document: Mapping[str, Any], components: Components | None = None) -> 
         raise ConfigError(problems)
     ids = {kind: frozenset(entries) for kind, entries in defined.items()}
     pipelines = check_pipelines(service, ids, {key: one.type for key, one in built.items()}, problems)
-    for name in service.extensions:
-        if name not in ids[Kind.EXTENSION]:
-            problems.append(
-                Problem(
-                    "service::extensions",
-                    f'references extension "{name}", which is not configured'
-                    f"{hint(name, ids[Kind.EXTENSION], 'extensions')}",
-                )
-            )
+    problems.extend(
+        Problem(
+            "service::extensions",
+            f'references extension "{name}", which is not configured'
+            f"{hint(name, ids[Kind.EXTENSION], 'extensions')}",
+        )
+        for name in service.extensions
+        if name not in ids[Kind.EXTENSION]
+    )
     used = _used(service)
     warnings.extend(
         f'{kind.word} "{name}" is configured but not used'
@@ -128,7 +129,9 @@ def _section(kind: Kind, data: Any, problems: list[Problem]) -> dict[str, Any]:
             entries[name] = value
         else:
             problems.append(
-                Problem(f"{kind.value}::{name}", f'"{name}" is no component id; an id is "type" or "type/name"')
+                Problem(
+                    f"{kind.value}::{name}", f'"{name}" is no component id; an id is "type" or "type/name"'
+                )
             )
     return entries
 
@@ -140,7 +143,9 @@ def _component(
     type_name = name.partition("/")[0]
     if not components.accepts(kind, type_name):
         valid = components.names(kind)
-        problems.append(Problem(path, f'unknown {kind.word} type "{type_name}"{hint(type_name, valid, "types")}'))
+        problems.append(
+            Problem(path, f'unknown {kind.word} type "{type_name}"{hint(type_name, valid, "types")}')
+        )
         return None
     try:
         component_type = components.get(kind, type_name)
@@ -148,7 +153,9 @@ def _component(
         problems.append(Problem(path, str(error)))
         return None
     if component_type.name != type_name:
-        warnings.append(f'exporter "{name}": the type "{type_name}" is deprecated; its name is now "{DEPRECATED[type_name]}"')
+        warnings.append(
+            f'exporter "{name}": the type "{type_name}" is deprecated; it is now "{DEPRECATED[type_name]}"'
+        )
     data = {} if data is None else data
     if not isinstance(data, dict):
         problems.append(Problem(path, f"expected a map of keys, got {shown(data, path)}"))
@@ -188,7 +195,9 @@ def _telemetry_endpoints(service: schema.Service) -> list[tuple[str, str]]:
     if metrics.level == "none":
         return []
     return [
-        (f"service::telemetry::metrics::readers::{index}::pull::exporter::prometheus", f"{one.host}:{one.port}")
+        (
+            f"service::telemetry::metrics::readers::{index}::pull::exporter::prometheus",
+            f"{one.host}:{one.port}",
+        )
         for index, one in enumerate(reader.pull.exporter.prometheus for reader in metrics.readers)
     ]
-

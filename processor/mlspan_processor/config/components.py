@@ -1,7 +1,7 @@
 """Configuration step 3: which component types exist, what each takes, and for which signals.
 
-Built-in parts stand in explicit tables; exporters are found by the entry point group ``mlspan_exporter`` and imported only
-when a configuration uses them, so that a broken third-party exporter harms nobody else.
+Built-in parts stand in explicit tables; exporters are found by the entry point group ``mlspan_exporter``
+and imported only when a configuration uses them, so that a broken third-party exporter harms nobody else.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -65,7 +65,9 @@ class ComponentType:
 
 def _otlp_endpoints(config: schema.OtlpReceiver) -> list[tuple[str, str]]:
     protocols = {"grpc": config.protocols.grpc, "http": config.protocols.http}
-    return [(f"protocols::{name}::endpoint", one.endpoint) for name, one in protocols.items() if one is not None]
+    return [
+        (f"protocols::{name}::endpoint", one.endpoint) for name, one in protocols.items() if one is not None
+    ]
 
 
 BUILT_IN: Mapping[tuple[Kind, str], ComponentType] = {
@@ -119,7 +121,9 @@ class Components:
     """Every component type that can be named; tests pass their own exporters and connectors."""
 
     def __init__(
-        self, exporters: Mapping[str, Any] | None = None, connectors: Mapping[str, ComponentType] | None = None
+        self,
+        exporters: Mapping[str, Any] | None = None,
+        connectors: Mapping[str, ComponentType] | None = None,
     ) -> None:
         self._exporters = dict(exporters or {})
         self._connectors = dict(connectors or {})
@@ -136,7 +140,9 @@ class Components:
 
     def accepts(self, kind: Kind, name: str) -> bool:
         """Return whether a type of this name exists, deprecated names included."""
-        return name in self.names(kind) or (kind is Kind.EXPORTER and DEPRECATED.get(name) in self.names(kind))
+        return name in self.names(kind) or (
+            kind is Kind.EXPORTER and DEPRECATED.get(name) in self.names(kind)
+        )
 
     def get(self, kind: Kind, name: str) -> ComponentType:
         """Return the type; import it where needed.
@@ -148,7 +154,9 @@ class Components:
         if kind is Kind.EXPORTER:
             if name not in self.names(kind):
                 name = DEPRECATED[name]
-            return _exporter_type(name, self._exporters.get(name) or _load(self._entry_points[name].load, name))
+            return _exporter_type(
+                name, self._exporters.get(name) or _load(self._entry_points[name].load, name)
+            )
         if kind is Kind.CONNECTOR:
             return self._connectors.get(name) or _connector_type(name)
         return BUILT_IN[kind, name]
@@ -162,7 +170,11 @@ def _load(load: Callable[[], Any], name: str) -> Any:
 
 
 def _exporter_type(name: str, cls: Any) -> ComponentType:
-    missing = [member for member in ("Config", "signals", "queued", "start", "export", "shutdown") if not hasattr(cls, member)]
+    missing = [
+        member
+        for member in ("Config", "signals", "queued", "start", "export", "shutdown")
+        if not hasattr(cls, member)
+    ]
     if missing:
         raise ComponentLoadError(f'"{name}" ({cls!r}) is no exporter: it lacks {", ".join(missing)}')
     return ComponentType(

@@ -26,9 +26,8 @@ def parse_duration(value: object) -> float:
         parts = _PART.findall(text)
         if parts and "".join(number + unit for number, unit in parts) == text:
             return float(sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts))
-    elif isinstance(value, float) or (value == 0 and not isinstance(value, bool)):
-        # A float is a default of ours, already in seconds: YAML users write text.
-        return float(value)  # type: ignore[arg-type]  # the only other value let through is the integer 0
+    elif value == 0 and not isinstance(value, bool):
+        return 0.0
     raise ValueError(f"expected {_VALID}")
 
 

@@ -1,4 +1,4 @@
-"""Configuration step 4: a pydantic error becomes a problem that names the key, the value and what is valid."""
+"""Configuration step 4: a pydantic error becomes a problem that names key, value and what is valid."""
 
 import re
 import types
@@ -11,11 +11,24 @@ from mlspan_processor.errors import Problem, hint
 
 _SECRET = re.compile(r"token|password|secret|authorization|api_?key|headers", re.IGNORECASE)
 _MAX_SHOWN = 60
+_MESSAGES = {
+    "too_short": "must not be empty",
+    "int_parsing": "expected a whole number",
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_parsing": "expected a number",
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "string_type": "expected text; a number needs quotes to be text",
+}
+"""Kinds of errors whose text pydantic writes for programmers."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def validate(model: type[ModelT], data: Any, path: str, problems: list[Problem], extra_keys: Sequence[str] = ()) -> ModelT | None:
+def validate(
+    model: type[ModelT], data: Any, path: str, problems: list[Problem], extra_keys: Sequence[str] = ()
+) -> ModelT | None:
     """Return the validated model, or None after adding every problem found.
 
     Args:
@@ -56,7 +69,7 @@ def _problem(model: type[BaseModel], detail: Any, path: str, extra_keys: Sequenc
     if kind == "missing":
         parent = _model_at(model, location[:-1])
         field = parent.model_fields.get(str(location[-1])) if parent else None
-        what = f": {field.description[0].lower()}{field.description[1:]}" if field and field.description else ""
+        what = f". {field.description}" if field and field.description else ""
         return Problem(key, f"required, but missing{what}")
     if kind == "literal_error":
         valid = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
@@ -65,9 +78,10 @@ def _problem(model: type[BaseModel], detail: Any, path: str, extra_keys: Sequenc
         return Problem(key, f"expected a map of keys, got {shown(value, key)}")
     if kind == "list_type":
         return Problem(key, f"expected a list, got {shown(value, key)}")
-    message = message.removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if isinstance(value, dict | list) or value is None:
+    message = _MESSAGES.get(kind) or message.removeprefix("Value error, ")
+    if message[:2].istitle():
+        message = message[0].lower() + message[1:]
+    if isinstance(value, dict | list | None):
         return Problem(key, message)
     return Problem(key, f"{shown(value, key)} is not valid: {message}")
 

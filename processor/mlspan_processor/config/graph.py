@@ -33,14 +33,18 @@ Types = Mapping[tuple[Kind, str], ComponentType]
 def check_pipelines(
     service: schema.Service, ids: Ids, types: Types, problems: list[Problem]
 ) -> dict[str, PipelineSpec]:
-    """Return the wiring by pipeline id; `ids` are the configured ids, `types` those whose settings are valid."""
+    """Return the wiring by pipeline id; `ids` are configured, `types` have valid settings."""
     specs: dict[str, PipelineSpec] = {}
     for name, pipeline in service.pipelines.items():
         path = f"service::pipelines::{name}"
         signal, slash, rest = name.partition("/")
         if signal not in _SIGNALS or (slash and not rest):
             problems.append(
-                Problem(path, f'"{name}" is no pipeline id, which is a signal or "signal/name"{hint(signal, _SIGNALS, "signals")}')
+                Problem(
+                    path,
+                    f'"{name}" is no pipeline id, which is a signal or "signal/name"'
+                    f"{hint(signal, _SIGNALS, 'signals')}",
+                )
             )
             continue
         spec = PipelineSpec(
@@ -73,7 +77,8 @@ def _check_references(path: str, spec: PipelineSpec, ids: Ids, types: Types, pro
                 problems.append(
                     Problem(
                         f"{path}::{role}",
-                        f'references {role[:-1]} "{name}", which is not configured{note}{hint(name, valid, role)}',
+                        f'references {role[:-1]} "{name}", which is not configured{note}'
+                        f"{hint(name, valid, role)}",
                     )
                 )
                 continue
@@ -84,13 +89,15 @@ def _check_references(path: str, spec: PipelineSpec, ids: Ids, types: Types, pro
                     problems.append(
                         Problem(
                             f"{path}::{role}",
-                            f'{kind.word} "{name}" does not {direction.removesuffix("s")} {spec.signal.value};'
+                            f'{kind.word} "{name}" does not {direction[:-1]} {spec.signal.value};'
                             f" it {direction} {quoted(signal.value for signal in supported)}",
                         )
                     )
 
 
-def _check_connectors(specs: Mapping[str, PipelineSpec], connectors: frozenset[str], problems: list[Problem]) -> None:
+def _check_connectors(
+    specs: Mapping[str, PipelineSpec], connectors: frozenset[str], problems: list[Problem]
+) -> None:
     for name in sorted(connectors):
         feeding = [pipeline for pipeline, spec in specs.items() if name in spec.exporters]
         fed = [pipeline for pipeline, spec in specs.items() if name in spec.receivers]
@@ -110,7 +117,9 @@ def _check_connectors(specs: Mapping[str, PipelineSpec], connectors: frozenset[s
             )
 
 
-def _check_cycles(specs: Mapping[str, PipelineSpec], connectors: frozenset[str], problems: list[Problem]) -> None:
+def _check_cycles(
+    specs: Mapping[str, PipelineSpec], connectors: frozenset[str], problems: list[Problem]
+) -> None:
     """Report one cycle: data would go round for ever."""
     following = {
         name: [
@@ -139,7 +148,9 @@ def _check_cycles(specs: Mapping[str, PipelineSpec], connectors: frozenset[str],
     for name in specs:
         cycle = walk(name, [])
         if cycle:
-            problems.append(Problem("service::pipelines", f"the pipelines go in a circle: {' → '.join(cycle)}"))
+            problems.append(
+                Problem("service::pipelines", f"the pipelines go in a circle: {' → '.join(cycle)}")
+            )
             return
 
 

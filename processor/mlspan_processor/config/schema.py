@@ -1,7 +1,8 @@
 """Configuration step 2: the models of everything that is the processor's own.
 
-Keys, defaults and meanings are the Collector's where it has them. Exporters and connectors bring a `Config` of their own;
-components.py puts it together with the settings here. The docstring under each field is its line in docs/configuration.md.
+Keys, defaults and meanings are the Collector's where it has them. Exporters and connectors bring a `Config`
+of their own; components.py puts it together with the settings here. The docstring under each field is its
+line in docs/configuration.md.
 """
 
 import ipaddress
@@ -25,7 +26,7 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not port.isdecimal() or int(port) > 65535 or "/" in host:
         raise ValueError('expected host:port, such as "127.0.0.1:4317" or "0.0.0.0:4317"')
-    if ":" in bare:
+    if ":" in bare or bare != host:
         if bare == host:
             raise ValueError('an IPv6 address stands in brackets, "[::1]:4317"')
         try:
@@ -47,7 +48,7 @@ ListenEndpoint = Annotated[str, AfterValidator(_listening)]
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, text is no number, and docstrings are descriptions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -64,7 +65,7 @@ class ServerTls(Section):
     key_file: str
     """PEM file with its private key."""
     client_ca_file: str | None = None
-    """PEM file with the authorities whose client certificates are accepted; set, a client must present one."""
+    """PEM file with the authorities of client certificates; where set, a client must present one."""
 
 
 class GrpcServer(Section):
@@ -128,7 +129,11 @@ class OtlpProtocols(Section):
     @classmethod
     def _named_is_served(cls, data: Any) -> Any:
         """``grpc:`` with nothing behind it serves gRPC with its defaults."""
-        return {key: {} if value is None else value for key, value in data.items()} if isinstance(data, dict) else data
+        return (
+            {key: {} if value is None else value for key, value in data.items()}
+            if isinstance(data, dict)
+            else data
+        )
 
     @model_validator(mode="after")
     def _at_least_one(self) -> "OtlpProtocols":
@@ -163,7 +168,9 @@ class MemoryLimiter(Section):
         if not self.limit_mib and not self.limit_percentage:
             raise ValueError('set "limit_mib" or "limit_percentage"')
         if self.limit_mib and self.spike_limit_mib >= self.limit_mib:
-            raise ValueError(f'"spike_limit_mib" ({self.spike_limit_mib}) must be below "limit_mib" ({self.limit_mib})')
+            raise ValueError(
+                f'"spike_limit_mib" ({self.spike_limit_mib}) must be below "limit_mib" ({self.limit_mib})'
+            )
         if not self.limit_mib and self.spike_limit_percentage >= self.limit_percentage:
             raise ValueError(
                 f'"spike_limit_percentage" ({self.spike_limit_percentage}) must be below "limit_percentage"'
@@ -213,7 +220,11 @@ class SendingQueue(Section):
     @classmethod
     def _named_batches(cls, data: Any) -> Any:
         """``batch:`` with nothing behind it batches with the defaults."""
-        return data | {"batch": {}} if isinstance(data, dict) and "batch" in data and data["batch"] is None else data
+        return (
+            data | {"batch": {}}
+            if isinstance(data, dict) and "batch" in data and data["batch"] is None
+            else data
+        )
 
 
 class Retry(Section):
@@ -289,7 +300,9 @@ class OwnMetrics(Section):
     level: Literal["none", "basic", "normal", "detailed"] = "normal"
     """"none" serves no metrics; the others are the same here."""
     readers: list[MetricReader] = Field(
-        default_factory=lambda: [MetricReader(pull=PullReader(exporter=PullExporter(prometheus=PrometheusReader())))]
+        default_factory=lambda: [
+            MetricReader(pull=PullReader(exporter=PullExporter(prometheus=PrometheusReader())))
+        ]
     )
     """Where they are served."""
 

@@ -1,9 +1,10 @@
 """Configuration step 1: files, ``--set`` and environment in; one plain dictionary out.
 
-The Collector's rules: several sources merge in order (maps merge, lists and scalars replace); ``${env:VAR}``,
-``${env:VAR:-default}``, ``${VAR}`` and ``${file:path}`` are replaced, ``$$`` is a dollar sign. A value that is one
-replacement and nothing else is read as YAML, so that ``${env:PORT}`` is a number; a replacement inside text stays text.
-Source: https://opentelemetry.io/docs/collector/configuration/#environment-variables.
+The Collector's rules: several sources merge in order (maps merge, lists and scalars replace);
+``${env:VAR}``, ``${env:VAR:-default}``, ``${VAR}`` and ``${file:path}`` are replaced, ``$$`` is a dollar
+sign. A value that is one replacement and nothing else is read as YAML, so that ``${env:PORT}`` is a number;
+a replacement inside text stays text. Source:
+https://opentelemetry.io/docs/collector/configuration/#environment-variables.
 """
 
 import os
@@ -20,7 +21,9 @@ from mlspan_processor.errors import ConfigError, Problem
 _REFERENCE = re.compile(r"\$\$|\$\{([^{}]*)\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_EXPANSIONS = 1_000
-"""References that one configuration may hold, nested ones included: a file that includes itself ends here."""
+"""References that one configuration may hold, nested ones included."""
+_MAX_DEPTH = 20
+"""References within what references gave: a file that includes itself ends here."""
 
 DEFAULT_NAME = "the embedded default"
 
@@ -58,7 +61,9 @@ def read(
     environ = os.environ if environ is None else environ
     problems: list[Problem] = []
     merged: dict[str, Any] = {}
-    for text, name in [_text(source, environ, problems) for source in sources] or [(default_text(), DEFAULT_NAME)]:
+    for text, name in [_text(source, environ, problems) for source in sources] or [
+        (default_text(), DEFAULT_NAME)
+    ]:
         document = _parse(text, name, problems)
         if document is not None:
             merged = merge(merged, document)
@@ -97,7 +102,9 @@ def _text(source: str, environ: Mapping[str, str], problems: list[Problem]) -> t
             return _unflatten(rest), source
         if scheme == "env":
             if rest not in environ:
-                problems.append(Problem("", f'the environment variable "{rest}" (from "--config {source}") is not set'))
+                problems.append(
+                    Problem("", f'the environment variable "{rest}" (from "--config {source}") is not set')
+                )
             return environ.get(rest, ""), source
         source = rest
     try:
@@ -128,7 +135,9 @@ def _parse(text: str, name: str, problems: list[Problem]) -> dict[str, Any] | No
     if document is None:
         return {}
     if not isinstance(document, dict):
-        problems.append(Problem("", f'"{name}" holds {_shown(document)}; a configuration is a map of sections'))
+        problems.append(
+            Problem("", f'"{name}" holds {_shown(document)}; a configuration is a map of sections')
+        )
         return None
     return document
 
@@ -136,7 +145,9 @@ def _parse(text: str, name: str, problems: list[Problem]) -> dict[str, Any] | No
 def _yaml_reason(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+        # ${env:X} unquoted inside { } is what people meet first.
+        note = ' (inside { } a "${…}" needs quotes)' if "'{'" in str(error.problem) else ""
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{note}"
     return str(error)
 
 
@@ -144,12 +155,16 @@ def _override(setting: str, problems: list[Problem]) -> dict[str, Any]:
     key, equals, text = setting.partition("=")
     parts = [part for part in re.split(r"::|\.", key.strip()) if part]
     if not equals or not parts:
-        problems.append(Problem("", f'"--set {setting}" is not of the form key=value, exporters.debug.verbosity=basic'))
+        problems.append(
+            Problem("", f'"--set {setting}" is not of the form key=value, exporters.debug.verbosity=basic')
+        )
         return {}
     try:
         value = yaml.load(text, _Loader)  # noqa: S506  # _Loader is a SafeLoader
     except yaml.YAMLError as error:
-        problems.append(Problem("::".join(parts), f'the value of "--set {setting}" is not YAML: {_yaml_reason(error)}'))
+        problems.append(
+            Problem("::".join(parts), f'the value of "--set {setting}" is not YAML: {_yaml_reason(error)}')
+        )
         return {}
     result: Any = value
     for part in reversed(parts):
@@ -164,10 +179,13 @@ class _Expander:
         self._environ = environ
         self._problems = problems
         self._left = _MAX_EXPANSIONS
+        self._depth = 0
 
     def value(self, value: Any, path: str) -> Any:
         if isinstance(value, dict):
-            return {key: self.value(item, f"{path}::{key}" if path else str(key)) for key, item in value.items()}
+            return {
+                key: self.value(item, f"{path}::{key}" if path else str(key)) for key, item in value.items()
+            }
         if isinstance(value, list):
             return [self.value(item, f"{path}::{index}") for index, item in enumerate(value)]
         if isinstance(value, str) and "$" in value:
@@ -175,6 +193,13 @@ class _Expander:
         return value
 
     def _string(self, text: str, path: str) -> Any:
+        self._depth += 1
+        try:
+            return self._replaced(text, path)
+        finally:
+            self._depth -= 1
+
+    def _replaced(self, text: str, path: str) -> Any:
         whole = _REFERENCE.fullmatch(text)
         if whole and whole.group(1) is not None:
             found = self._lookup(whole.group(1), path)
@@ -182,17 +207,20 @@ class _Expander:
                 value = yaml.load(found, _Loader)  # noqa: S506  # _Loader is a SafeLoader
             except yaml.YAMLError:
                 return found  # a secret may hold any character: what is not YAML is text
-            # Dates and the like stay the text that was written.
-            return self.value(value, path) if isinstance(value, dict | list | int | float | bool | None) else found
+            if isinstance(value, dict | list | int | float | bool | None):
+                return self.value(value, path)
+            # Dates and the like stay the text that was written. "$$" in a secret is no escape.
+            return self._string(found, path) if "${" in found else found
         return _REFERENCE.sub(
             lambda match: "$" if match.group(1) is None else self._lookup(match.group(1), path), text
         )
 
     def _lookup(self, reference: str, path: str) -> str:
         self._left -= 1
-        if self._left < 0:
-            if self._left == -1:
-                self._problems.append(Problem(path, f"more than {_MAX_EXPANSIONS} ${{…}} references, or an endless one"))
+        if self._left < 0 or self._depth > _MAX_DEPTH:
+            endless = Problem(path, f'"${{{reference}}}" is endless, or one of more than {_MAX_EXPANSIONS}')
+            if endless not in self._problems:
+                self._problems.append(endless)
             return ""
         scheme, colon, rest = reference.partition(":")
         if scheme == "file" and colon:
@@ -208,8 +236,8 @@ class _Expander:
             self._problems.append(
                 Problem(
                     path,
-                    f'"${{{reference}}}" is no reference; valid are ${{env:NAME}}, ${{env:NAME:-default}}, ${{NAME}} and'
-                    " ${file:path}, and $$ for a dollar sign",
+                    f'"${{{reference}}}" is no reference; valid are ${{env:NAME}}, ${{env:NAME:-default}},'
+                    " ${NAME} and ${file:path}, and $$ for a dollar sign",
                 )
             )
             return ""
@@ -218,7 +246,10 @@ class _Expander:
             return default if dash and not found else found
         if not dash:
             self._problems.append(
-                Problem(path, f'the environment variable "{name}" is not set; "${{env:{name}:-default}}" gives a default')
+                Problem(
+                    path,
+                    f'the environment variable "{name}" is not set; "${{env:{name}:-…}}" has a default',
+                )
             )
         return default
 

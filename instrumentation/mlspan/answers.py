@@ -1,0 +1,267 @@
+"""Stage 2, capture: what of a call's result leaves the process.
+
+Reads the result of a model call, writes `Output`: class indices or numbers, probabilities or raw scores of the rows that
+were captured of the input. Guarantee: never raises, changes or keeps the result; a result of another length than the
+input, or of no known form, is not captured. docs/capture.md has the table.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlspan.captured import EMPTY_SCHEMA, Input, Output
+from mlspan.classes import I4, Classes, classes_of
+from mlspan.columns import F4, U4, to_float32
+from mlspan.payload import PREDICTION_CLASS, PREDICTION_NUMBER, SCORE_PROBABILITY, SCORE_RAW
+from mlspan.sampling import row_bound, sample
+
+__all__ = ["MAX_OUTPUTS", "Classes", "capture_output", "classes_of"]
+
+MAX_OUTPUTS: Final = 64
+"""Columns of predictions and scores. Of more probabilities, the highest is kept as the only score."""
+_FLOAT32_MAX: Final = float(np.finfo(F4).max)
+_ANSWER_BYTES: Final = 16
+
+
+def capture_output(
+    operation: str,
+    result: object,
+    captured: Input,
+    classes: Classes | None,
+    probabilities: object = None,
+) -> Output:
+    """What is captured of a call's result, after the call. Never raises; keeps no reference to the result.
+
+    Args:
+        operation: the method's name.
+        result: what it returned.
+        captured: of the same call's input. Where the input's type is unsupported, its rows are counted here.
+        classes: of the model, or None.
+        probabilities: (n_rows, n_classes) of the same rows, where a nested predict_proba returned them; else None.
+    """
+    reader = _READERS.get(operation)
+    if reader is None or captured.schema is None:
+        return Output()
+    try:
+        if type(result) is not np.ndarray:
+            if isinstance(result, tuple) and result:  # predict(X, return_std=True)
+                result = result[0]
+            if isinstance(result, list) and result and isinstance(result[0], np.ndarray) and result[0].ndim == 2:
+                output = Output()
+                if operation in {"predict_proba", "predict_log_proba"}:
+                    _several_probabilities(result, captured, classes, output, operation == "predict_log_proba")
+                return output
+            result = _as_array(result)
+        if result is None or result.ndim not in {1, 2}:
+            return Output()
+        if captured.cells is None and not _adopt(captured, len(result)):
+            return Output()
+        if len(result) != captured.rows or not len(result):
+            return Output()
+        indices = captured.indices
+        if indices is not None:
+            result = result[indices]
+        output = Output()
+        reader(result, captured, classes, output, probabilities)
+    except Exception:  # noqa: BLE001 - whatever a result does, the user's call goes on
+        return Output()
+    return output
+
+
+def _predict(
+    result: NDArray[Any], captured: Input, classes: Classes | None, output: Output, probabilities: object
+) -> None:
+    if classes is None or (classes.outputs == 1 and result.ndim == 2 and result.shape[1] > 1):
+        _number(result, captured, output)  # indicators of several labels are numbers
+        return
+    if captured.rows == 1 and result.size == 1:
+        index = classes.index(result.item())
+        output.predictions = classes.single[index]
+        output.value = classes.labels[index] if index >= 0 else None
+    else:
+        found = classes.indices(result)
+        output.predictions = found.reshape(len(result), -1)[:, :MAX_OUTPUTS]
+        index = -1
+    output.prediction_kind = PREDICTION_CLASS
+    if probabilities is not None:
+        _beside(probabilities, captured, classes, output, index)
+
+
+def _beside(probabilities: Any, captured: Input, classes: Classes, output: Output, index: int) -> None:
+    """Probabilities that a nested call returned, beside the classes predicted from them."""
+    if type(probabilities) is not np.ndarray or probabilities.shape != (captured.rows, len(classes.labels)):
+        return
+    if captured.indices is not None:
+        probabilities = probabilities[captured.indices]
+    output.score_kind = SCORE_PROBABILITY
+    output.scores = _bounded(probabilities)
+    if captured.rows == 1 and index >= 0:
+        output.score = _finite(probabilities[0, index])
+
+
+def _number(result: NDArray[Any], captured: Input, output: Output, _: object = None) -> None:
+    if captured.rows == 1 and result.size == 1 and result.dtype.kind in "fiub":
+        number = float(result.item())
+        output.prediction_kind = PREDICTION_NUMBER
+        if -_FLOAT32_MAX < number < _FLOAT32_MAX:
+            output.predictions = np.array([[number]], F4)
+            output.value = number
+        else:  # out of range, infinite or not a number
+            output.predictions = to_float32(result.reshape(1, 1))
+            output.value = _finite(number)
+        return
+    if result.dtype.kind == "O":
+        result = result.astype(np.float64)  # raises for what is no number
+    if result.dtype.kind not in "fiub":
+        return
+    if result.ndim == 1:
+        result = result.reshape(-1, 1)
+    output.prediction_kind = PREDICTION_NUMBER
+    output.predictions = to_float32(result[:, :MAX_OUTPUTS])
+    if captured.rows == 1 and result.shape[1] == 1:
+        output.value = _finite(result[0, 0])
+
+
+def _score_samples(
+    result: NDArray[Any], captured: Input, _: Classes | None, output: Output, __: object
+) -> None:
+    _number(result, captured, output)
+
+
+def _predict_proba(
+    result: NDArray[Any], captured: Input, classes: Classes | None, output: Output, _: object
+) -> None:
+    if result.ndim == 1:
+        if classes is None or len(classes.labels) != 2:
+            return
+        result = np.column_stack((1 - result, result))
+    output.score_kind = SCORE_PROBABILITY
+    output.scores = _bounded(result)
+    count = result.shape[1]
+    if classes is not None and (classes.outputs != 1 or count != len(classes.labels)):
+        return  # several labels at once: each column is a probability of its own
+    if captured.rows == 1:
+        row = result[0].tolist()
+        top = max(row)
+        index = row.index(top) if top == top else -1  # noqa: PLR0124 - not a number
+        if classes is None:
+            output.prediction_kind = PREDICTION_NUMBER
+            output.predictions = np.array([[index]], F4)
+            output.value = float(index)
+        else:
+            output.prediction_kind = PREDICTION_CLASS
+            output.predictions = classes.single[index]
+            output.value = classes.labels[index] if index >= 0 else None
+        output.score = _finite(top)
+        return
+    _classify(_best(result), classes, output)
+
+
+def _predict_log_proba(
+    result: NDArray[Any], captured: Input, classes: Classes | None, output: Output, _: object
+) -> None:
+    _predict_proba(np.exp(result), captured, classes, output, None)
+
+
+def _decision_function(
+    result: NDArray[Any], captured: Input, classes: Classes | None, output: Output, _: object
+) -> None:
+    column = result.reshape(-1, 1) if result.ndim == 1 else result
+    output.score_kind = SCORE_RAW
+    output.scores = to_float32(column[:, :MAX_OUTPUTS])
+    if classes is not None and classes.outputs == 1:
+        known = len(classes.labels)
+        if column.shape[1] == 1 and known == 2:
+            _classify((column[:, 0] > 0).astype(I4), classes, output)
+        elif column.shape[1] == known:
+            _classify(_best(column), classes, output)
+    if captured.rows == 1:
+        if output.predictions is not None and classes is not None and output.predictions[0, 0] >= 0:
+            output.value = classes.labels[int(output.predictions[0, 0])]
+        elif column.shape[1] == 1:
+            output.value = _finite(column[0, 0])
+
+
+def _several_probabilities(
+    results: list[NDArray[Any]], captured: Input, classes: Classes | None, output: Output, logarithms: bool
+) -> None:
+    """One array of probabilities per output: the best class of each, and its probability."""
+    if captured.cells is None and not _adopt(captured, len(results[0])):
+        return
+    positions = () if classes is None else classes.positions
+    if len(positions) != len(results) or any(len(part) != captured.rows for part in results):
+        return
+    predictions, scores = [], []
+    for part, position in zip(results[:MAX_OUTPUTS], positions, strict=False):
+        sampled = part if captured.indices is None else part[captured.indices]
+        best = _best(sampled)
+        predictions.append(np.where(best >= 0, position[best], -1))
+        top = sampled.max(axis=1)
+        scores.append(np.exp(top) if logarithms else top)
+    output.prediction_kind = PREDICTION_CLASS
+    output.predictions = np.stack(predictions, axis=1).astype(I4, order="C")
+    output.score_kind = SCORE_PROBABILITY
+    output.scores = to_float32(np.stack(scores, axis=1))
+
+
+def _classify(best: NDArray[Any], classes: Classes | None, output: Output) -> None:
+    """Class indices as predictions; as numbers where the model has components rather than classes."""
+    output.prediction_kind = PREDICTION_NUMBER if classes is None else PREDICTION_CLASS
+    output.predictions = best.astype(F4 if classes is None else I4).reshape(-1, 1)
+
+
+def _best(values: NDArray[Any]) -> NDArray[Any]:
+    """The column of each row's largest value; -1 for a row with NaN."""
+    best = values.argmax(axis=1)
+    best[np.isnan(values).any(axis=1)] = -1
+    return best
+
+
+def _bounded(probabilities: NDArray[Any]) -> NDArray[np.float32]:
+    if probabilities.shape[1] > MAX_OUTPUTS:
+        probabilities = probabilities.max(axis=1, keepdims=True)
+    return probabilities.astype(F4, order="C")
+
+
+def _finite(value: Any) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _adopt(captured: Input, rows: int) -> bool:
+    """Of an input that is not captured, the answers are: its rows are those of the result."""
+    if captured.schema is not EMPTY_SCHEMA or captured.rows not in {0, rows} or not rows:
+        return False
+    bound = row_bound(rows, _ANSWER_BYTES, rows * _ANSWER_BYTES, captured.max_rows, 0)
+    captured.rows = rows
+    captured.indices = sample(rows, bound).astype(U4) if bound < rows else None
+    captured.cells = np.empty((bound, 0), F4)
+    return True
+
+
+def _as_array(result: Any) -> NDArray[Any] | None:
+    """A result that is no plain array as one, where that costs little."""
+    if isinstance(result, np.ndarray):
+        return np.asarray(result)
+    library = type(result).__module__.partition(".")[0]
+    if library in {"pandas", "polars"} and hasattr(result, "to_numpy"):
+        return np.asarray(result.to_numpy())
+    if library == "torch":
+        return np.asarray(result.detach().numpy()) if result.device.type == "cpu" else None
+    if isinstance(result, list) and result:
+        return np.asarray(result)
+    return None
+
+
+_Reader = Callable[[NDArray[Any], Input, Classes | None, Output, object], None]
+_READERS: Final[dict[str, _Reader]] = {
+    "predict": _predict,
+    "fit_predict": _predict,
+    "predict_proba": _predict_proba,
+    "predict_log_proba": _predict_log_proba,
+    "decision_function": _decision_function,
+    "score_samples": _score_samples,
+}

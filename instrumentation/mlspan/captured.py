@@ -1,0 +1,95 @@
+"""Stage 2, capture: what the stages hand to each other: schema, captured input, captured output."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlspan import payload
+from mlspan.columns import CATEGORICAL
+
+
+class Schema:
+    """Names and types of the captured columns: immutable, hashable, one object per distinct set of columns.
+
+    Attributes:
+        names: of the captured columns, in the payload's order.
+        types: "numeric", "boolean" or "categorical" for each.
+        bits: the payload's bitmap of categorical columns.
+    """
+
+    __slots__ = ("_hash", "bits", "names", "types")
+
+    def __init__(self, names: tuple[str, ...], types: tuple[str, ...]) -> None:
+        self.names = names
+        self.types = types
+        self.bits = payload.column_bits([kind == CATEGORICAL for kind in types])
+        self._hash = hash((names, types))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, Schema) and (self.names, self.types) == (other.names, other.types)
+
+    def __repr__(self) -> str:
+        return f"Schema(names={self.names!r}, types={self.types!r})"
+
+
+class Input:
+    """What was captured of a call's input; holds copies only.
+
+    Attributes:
+        rows: rows of the call; of an input that is not captured, known only after `capture_output`.
+        columns: columns of the call, captured or not.
+        schema: the captured columns; None when nothing is captured.
+        cells: (n_captured, n_columns) float32, or uint32 where a column is categorical; None when only the answers are.
+        indices: (n_captured,) uint32 row numbers, or None when all rows are captured.
+        error: why columns or all of the input are not captured, without data; or None.
+        max_rows: the user's bound on captured rows.
+    """
+
+    __slots__ = ("cells", "columns", "error", "indices", "max_rows", "rows", "schema")
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        schema: Schema | None = None,
+        cells: NDArray[Any] | None = None,
+        indices: NDArray[np.uint32] | None = None,
+        error: str | None = None,
+        max_rows: int = 1024,
+    ) -> None:
+        self.rows = rows
+        self.columns = columns
+        self.schema = schema
+        self.cells = cells
+        self.indices = indices
+        self.error = error
+        self.max_rows = max_rows
+
+
+class Output:
+    """What was captured of a call's result, for the captured rows; holds copies only.
+
+    Attributes:
+        prediction_kind, predictions, score_kind, scores: as `payload.encode` takes them.
+        value: the class (its text) or the number that a call of one row with one output answered; else None.
+        score: the probability of that class, where known; else None.
+    """
+
+    __slots__ = ("prediction_kind", "predictions", "score", "score_kind", "scores", "value")
+
+    def __init__(self) -> None:
+        self.prediction_kind = payload.PREDICTION_NONE
+        self.predictions: NDArray[Any] | None = None
+        self.score_kind = payload.SCORE_NONE
+        self.scores: NDArray[np.float32] | None = None
+        self.value: str | float | None = None
+        self.score: float | None = None
+
+
+EMPTY_SCHEMA = Schema((), ())

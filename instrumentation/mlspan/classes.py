@@ -1,0 +1,93 @@
+"""Stage 2, capture: the classes of a fitted model, and how to find an answer among them.
+
+Reads the model's `classes_`, writes int32 indices into the list of class texts (``ml.prediction.classes``). Memory: one
+text and one dictionary entry per class, at most 1,024 classes; models with more have none as far as mlspan is concerned.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlspan.columns import text_of
+
+I4: Final = np.dtype("<i4")
+
+MAX_CLASSES: Final = 1_024
+_FEW: Final = 8
+_OUTLIER_CLASSES: Final = np.array([-1, 1])
+
+
+class Classes:
+    """The classes of one fitted model; made once per model.
+
+    A model of several outputs with classes of their own (a list of arrays) has the sorted union of their texts.
+
+    Attributes:
+        labels: the classes' texts, in the order of the probability columns.
+        outputs: outputs of the model.
+        positions: for each of several outputs, the index of each of its classes in `labels`; else empty.
+    """
+
+    __slots__ = ("_lookup", "_sorted", "labels", "outputs", "positions", "single")
+
+    def __init__(self, values: NDArray[Any] | list[NDArray[Any]]) -> None:
+        self._sorted: NDArray[Any] | None = None
+        self.positions: tuple[NDArray[np.int32], ...] = ()
+        if isinstance(values, list):
+            texts = [[text_of(value) for value in part.tolist()] for part in values]
+            self.labels = tuple(sorted({text for part in texts for text in part}))
+            at = {text: index for index, text in enumerate(self.labels)}
+            self.positions = tuple(np.array([at[text] for text in part], I4) for part in texts)
+            self.outputs = len(values)
+            self._lookup = {value: at[text_of(value)] for part in values for value in part.tolist()}
+        else:
+            listed = values.tolist()
+            self.labels = tuple(map(text_of, listed))
+            self.outputs = 1
+            self._lookup = {value: index for index, value in enumerate(listed)}
+            if values.dtype.kind in "iuf" and bool((values[1:] > values[:-1]).all()):
+                self._sorted = values
+        # The predictions of one row with one output, ready to be sent: index -1 is the last.
+        self.single = tuple(np.array([[index]], I4) for index in (*range(len(self.labels)), -1))
+
+    def index(self, value: object) -> int:
+        """The class's index, or -1."""
+        try:
+            return self._lookup.get(value, -1)
+        except TypeError:  # not hashable
+            return -1
+
+    def indices(self, values: NDArray[Any]) -> NDArray[np.int32]:
+        """The index of each value, -1 for unknown; same shape, int32."""
+        known = self._sorted
+        if known is not None and len(known) and values.dtype.kind in "iufb" and values.size > _FEW:
+            at = np.minimum(np.searchsorted(known, values), len(known) - 1)
+            return np.where(known[at] == values, at, -1).astype(I4)
+        flat = np.fromiter(map(self.index, values.ravel().tolist()), I4, values.size)
+        return flat.reshape(values.shape)
+
+
+def classes_of(model: object, task: str | None = None) -> Classes | None:
+    """The classes of a fitted model, to be asked for once per fitted model. Never raises.
+
+    Args:
+        model: a fitted estimator with `classes_` (an array, or one array per output).
+        task: its ``ml.model.task``; outlier detectors without `classes_` answer "-1" and "1".
+
+    Returns:
+        None for a model without classes, or with more than 1,024.
+    """
+    try:
+        values = getattr(model, "classes_", None)
+        if values is None:
+            return Classes(_OUTLIER_CLASSES) if task == "outlier_detection" else None
+        if isinstance(values, (list, tuple)) and values and all(isinstance(v, np.ndarray) for v in values):
+            parts = list(values)
+            return Classes(parts) if sum(map(len, parts)) <= MAX_CLASSES else None
+        values = np.asarray(values)
+        if values.ndim != 1 or not 0 < len(values) <= MAX_CLASSES:
+            return None
+        return Classes(values)
+    except Exception:  # noqa: BLE001 - a property of a foreign model may do anything
+        return None

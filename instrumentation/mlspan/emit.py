@@ -1,0 +1,266 @@
+"""Stage 4: the span around one model call.
+
+Reads the call (model, method, arguments), writes one span: started before the user's call with what is known, given
+the rest in one step after it. Guarantee: the user's result or exception passes through untouched, and the span's
+times enclose the user's call alone, not our work. Memory: see `mlspan.models`; nothing outlives the call.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from time import time_ns
+from typing import Any, Final, Protocol
+
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, create_key, detach
+from opentelemetry.trace import Span, StatusCode, TracerProvider
+from opentelemetry.version import __version__ as _api_version
+
+from mlspan.budget import ByteBudget
+from mlspan.capture import Input, capture_input, capture_output, pack
+from mlspan.config import Settings
+from mlspan.guard import failed
+from mlspan.models import Models, State
+from mlspan.payload import to_text
+from mlspan.prediction import PREDICTION, PredictionContext
+from mlspan.semconv import attributes as names
+
+CALL: Final = create_key("mlspan-call")
+"""Where the running `Call` stands in the OpenTelemetry context: the guard against nested spans."""
+SPANS_CARRY_BYTES: Final = tuple(int(part) for part in _api_version.split(".")[:2]) >= (1, 45)
+COLUMNS_CHANGED: Final = "columns changed while calls were sampled out"
+
+# The key under which a context holds its span, learnt from the public function: one copy of the context, not two.
+_SPAN: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+_NO_TARGETS: Final[frozenset[int]] = frozenset()
+
+
+class Method(Protocol):
+    """What the emitter needs to know about a wrapped method."""
+
+    @property
+    def operation(self) -> str:
+        """Its name."""
+
+    @property
+    def parameter(self) -> str:
+        """The name of the parameter that takes the rows."""
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether its calls become spans."""
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it changes the model."""
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether its span carries the captured rows."""
+
+
+class Call:
+    """One outermost model call; stands in the context while it runs.
+
+    Attributes:
+        active: whether it still runs; a context may outlive the call, in a thread that it started.
+        targets: `id` of the objects whose nested probabilities are this call's own.
+        probabilities: what the last of those nested calls returned.
+        state: of the model; None when there is no span to be ended.
+    """
+
+    __slots__ = ("active", "captured", "probabilities", "span", "state", "targets")
+
+    def __init__(self, span: Span) -> None:
+        self.active = True
+        self.targets = _NO_TARGETS
+        self.probabilities: object = None
+        self.span = span
+        self.captured: Input | None = None
+        self.state: State | None = None
+
+
+class Emitter:
+    """Makes the spans of one instrumentation.
+
+    Args:
+        settings: the user's.
+        tracer_provider: where tracers come from; None: the global one.
+    """
+
+    def __init__(self, settings: Settings, tracer_provider: TracerProvider | None = None) -> None:
+        self.settings = settings
+        self.tracer_provider = tracer_provider
+        self.models = Models(settings, tracer_provider)
+        self.is_enabled = True
+        # Whether this process has ended a span of ours, and so may have something to flush.
+        self.has_ended = False
+        self._counts_only = replace(settings, capture_content=False)
+        self._budget = ByteBudget()
+
+    def trace(
+        self,
+        method: Method,
+        original: Callable[..., Any],
+        context: Context,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run the user's call within a span; its result, its exception."""
+        try:
+            call = self._begin(method, context, args, kwargs)
+            values: dict[str, Any] = dict(context)
+            values[_SPAN] = call.span
+            values[CALL] = call
+            token = attach(Context(values))
+        except Exception:  # noqa: BLE001 - the user's call goes on without us
+            failed("emit: begin")
+            call = None
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            if call is not None:
+                end_time = time_ns()
+                call.active = False
+                detach(token)
+                self._fail(method, call, args[0], error, end_time)
+            # Our frame stands first in the traceback: the user sees his own only. A bare raise adds none.
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
+        if call is not None:
+            end_time = time_ns()
+            call.active = False
+            detach(token)
+            self._finish(method, call, context, args[0], result, end_time)
+        return result
+
+    def _begin(
+        self, method: Method, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Call:
+        if not method.is_selected:
+            return Call(trace.get_current_span(context))
+        model = args[0]
+        models = self.models
+        entry = models.entries.get(id(model))
+        if entry is None or entry.model() is not model:
+            entry = models.add(model)
+        if method.is_fit:
+            state = entry.fitting or models.fitting(entry, model)
+        else:
+            state = entry.fitted or models.fitted(entry, model)
+        settings = self.settings if method.has_rows else self._counts_only
+        X = args[1] if len(args) > 1 else kwargs.get(method.parameter)
+        captured = None
+        if not entry.is_sampled or trace.get_current_span(context).get_span_context().trace_flags.sampled:
+            captured = capture_input(X, state.feature_names, settings, self._budget)
+            schema = captured.schema
+        else:
+            # The sampler has the first word; the tracer is the last call's, whose columns most likely were the same.
+            schema = entry.schema if method.has_rows else None
+        tracer = state.tracers.get(schema) or models.tracer(state, schema)
+        operation = method.operation
+        start = state.starts.get(operation) or state.start(operation)
+        span = tracer.start_span(state.titles[operation], context, attributes=start)
+        call = Call(span)
+        if not span.is_recording():
+            entry.is_sampled = True
+            return call
+        if captured is None:
+            captured = capture_input(X, state.feature_names, settings, self._budget)
+            if captured.schema is not schema:
+                # What the scope says of the columns must be true of the payload: this one call carries none.
+                entry.schema = captured.schema
+                captured = Input(captured.rows, captured.columns, error=COLUMNS_CHANGED)
+        elif method.has_rows:
+            entry.schema = schema
+        if tracer is models.overflow:
+            captured = Input(captured.rows, captured.columns)
+        call.captured = captured
+        call.state = state
+        if captured.schema is not None and operation == "predict":
+            call.targets = state.targets
+        return call
+
+    def _finish(
+        self, method: Method, call: Call, context: Context, model: object, result: object, end_time: int
+    ) -> None:
+        """The rest of the span, in one step, and its end."""
+        if method.is_fit:
+            self.models.forget(model)
+        prediction = context.get(PREDICTION) if method.has_rows else None
+        captured, state, span = call.captured, call.state, call.span
+        if captured is None or state is None:
+            if isinstance(prediction, PredictionContext):
+                prediction.clear()
+            return
+        try:
+            attributes: dict[str, Any] = {}
+            output = data = ids = None
+            if captured.schema is not None:
+                output = capture_output(
+                    method.operation, result, captured, state.classes, call.probabilities
+                )
+            if isinstance(prediction, PredictionContext):
+                ids = prediction.name_rows(captured.rows, span.get_span_context())
+            if captured.rows or captured.error is None:
+                attributes[names.ML_INPUT_ROWS] = captured.rows
+                attributes[names.ML_INPUT_COLUMNS] = captured.columns
+            if captured.error is not None:
+                attributes[names.ML_CAPTURE_ERROR] = captured.error
+            if output is not None:
+                value = output.value
+                if value is not None:
+                    is_class = isinstance(value, str)
+                    attributes[names.ML_PREDICTION_CLASS if is_class else names.ML_PREDICTION_VALUE] = value
+                if output.score is not None:
+                    attributes[names.ML_PREDICTION_SCORE] = output.score
+                data = pack(captured, output, self.settings, self._budget, ids)
+            if ids is not None and captured.rows == 1:
+                attributes[names.ML_PREDICTION_ID] = ids[0]
+            if method.is_fit and state.version is None:
+                version = self.models.version_after_fit(model)
+                if version is not None:
+                    attributes[names.ML_MODEL_VERSION] = version
+            if data is not None:
+                attributes[names.ML_PAYLOAD] = data if SPANS_CARRY_BYTES else to_text(data)
+            span.set_attributes(attributes)
+        except Exception:  # noqa: BLE001 - the user has his result
+            failed("emit: finish")
+        finally:
+            self._end(span, end_time)
+
+    def _fail(
+        self, method: Method, call: Call, model: object, error: BaseException, end_time: int
+    ) -> None:
+        """The span of a call that raised, and its end."""
+        if method.is_fit:
+            self.models.forget(model)
+        captured, span = call.captured, call.span
+        if captured is None:
+            return
+        try:
+            kind = type(error)
+            builtin = kind.__module__ == "builtins"
+            attributes: dict[str, Any] = {}
+            if captured.rows:
+                attributes[names.ML_INPUT_ROWS] = captured.rows
+                attributes[names.ML_INPUT_COLUMNS] = captured.columns
+            attributes[names.ERROR_TYPE] = (
+                kind.__qualname__ if builtin else f"{kind.__module__}.{kind.__qualname__}"
+            )
+            span.set_attributes(attributes)
+            if self.settings.record_exceptions:
+                span.record_exception(error)
+            # No description: messages hold data.
+            span.set_status(StatusCode.ERROR)
+        except Exception:  # noqa: BLE001 - the user gets his exception
+            failed("emit: fail")
+        finally:
+            self._end(span, end_time)
+
+    def _end(self, span: Span, end_time: int) -> None:
+        try:
+            span.end(end_time)
+            self.has_ended = True
+        except Exception:  # noqa: BLE001 - a span processor of the user's may raise
+            failed("emit: end")
+

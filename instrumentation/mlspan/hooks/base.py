@@ -1,0 +1,256 @@
+"""Stage 1, shared by all hooks: wrapping the methods of classes, and putting them back exactly.
+
+Reads classes, replaces what their own ``__dict__`` holds under the names of model methods. Guarantee: a plain function is
+replaced by a plain function (so bound methods pickle, signatures and docstrings stay), any other descriptor by one
+that asks the original first (so ``hasattr`` stays right); class methods, static methods and properties are left
+alone; what cloudpickle takes of a wrapped class by value loads without mlspan. Memory: two objects per wrapped method.
+"""
+
+import contextlib
+import functools
+import inspect
+import operator
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import wrapt
+from opentelemetry.context import get_current
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
+from mlspan.config import FIT_OPERATIONS, OPERATIONS, PAYLOAD_OPERATIONS
+from mlspan.emit import CALL, Call, Emitter
+from mlspan.guard import guarded
+
+_LEFT_ALONE: Final = (staticmethod, classmethod, property, functools.cached_property, type)
+
+
+class Traced:
+    """What a wrapper calls in the original's place: decides what becomes of this call.
+
+    Args:
+        emitter: makes the span.
+        operation: the method's name.
+        parameter: the name of the parameter that takes the rows.
+        accepts: whether objects of this kind are models of ours.
+    """
+
+    __slots__ = (
+        "_accepts",
+        "_emitter",
+        "_has_probabilities",
+        "_is_watched",
+        "has_rows",
+        "is_fit",
+        "is_selected",
+        "operation",
+        "parameter",
+    )
+
+    def __init__(
+        self, emitter: Emitter, operation: str, parameter: str, accepts: Callable[[object], bool]
+    ) -> None:
+        self._emitter = emitter
+        self._accepts = accepts
+        self.operation = operation
+        self.parameter = parameter
+        self.is_selected = operation in emitter.settings.operations
+        self.is_fit = operation in FIT_OPERATIONS
+        self.has_rows = operation in PAYLOAD_OPERATIONS
+        self._has_probabilities = operation == "predict_proba"
+        self._is_watched = self.is_fit or self._has_probabilities
+
+    def __call__(self, original: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call the original, in a span if this is the outermost call of a model."""
+        context = get_current()
+        outer = context.get(CALL)
+        try:
+            if outer is None or not outer.active:  # type: ignore[attr-defined]  # only we set this key
+                emitter = self._emitter
+                if (
+                    args
+                    and emitter.is_enabled
+                    and not (context and not is_instrumentation_enabled())
+                    and self._accepts(args[0])
+                ):
+                    return emitter.trace(self, original, context, args, kwargs)
+            if self._is_watched and args:
+                return self._watch(original, outer, args, kwargs)
+            return original(*args, **kwargs)
+        except BaseException as error:
+            # Our frame stands first in the traceback: the user sees his own only. A bare raise adds none.
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # cloudpickle takes classes of __main__ by value, wrappers included, and whoever loads them may have no mlspan.
+        return functools.partial, (operator.call,)
+
+    def _watch(
+        self, original: Callable[..., Any], outer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A call that is no span of its own, but changes a model or tells an outer call's probabilities."""
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
+        finally:
+            if self.is_fit:
+                self._emitter.models.forget(args[0])
+        if self._has_probabilities and isinstance(outer, Call) and id(args[0]) in outer.targets:
+            outer.probabilities = result
+        return result
+
+
+class Delegate:
+    """In the place of a descriptor that is no plain function (``available_if``): asks it, then wraps its answer."""
+
+    def __init__(self, original: Any, traced: Traced) -> None:
+        self._original = original
+        self._traced = traced
+        self._wrapped: tuple[object, Any] = (None, None)
+        self.__doc__ = original.__doc__
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        found = self._original.__get__(instance, owner)
+        if isinstance(found, types.MethodType):
+            function = found.__func__
+            if self._wrapped[0] is not function:
+                self._wrapped = (function, wrap_function(function, self._traced))
+            return types.MethodType(self._wrapped[1], found.__self__)
+        if not callable(found):
+            return found
+        if instance is None:
+            return wrap_function(found, self._traced)
+        return wrap_function(functools.partial(_without_self, found), self._traced, found).__get__(instance)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_original"], name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return operator.getitem, ((self._original,), 0)
+
+
+def wrap_function(function: Callable[..., Any], traced: Traced, like: Any = None) -> Callable[..., Any]:
+    """A plain function that stands for this one, and looks like it (or like the other one given)."""
+
+    # Nothing global and no state of ours may be named here, so that the function can be pickled by value.
+    @functools.wraps(function if like is None else like)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return traced(function, *args, **kwargs)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
+
+    with contextlib.suppress(TypeError, ValueError):
+        # For callers that do not follow __wrapped__ (inspect.getfullargspec).
+        method.__signature__ = inspect.signature(function if like is None else like)  # type: ignore[attr-defined]
+    return method
+
+
+def original_of(value: object) -> Any:
+    """What stood in a class before this value was put there by us; None when it was not."""
+    if isinstance(value, Delegate):
+        return value.__dict__["_original"]
+    if isinstance(value, types.FunctionType) and value.__code__ is _WRAPPER_CODE:
+        return dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))[
+            "function"
+        ].cell_contents
+    return None
+
+
+class Wrapping:
+    """The classes whose methods one instrumentation has wrapped.
+
+    Args:
+        emitter: makes the spans.
+        accepts: whether objects of this kind are models of ours; asked at each outermost call.
+    """
+
+    def __init__(self, emitter: Emitter, accepts: Callable[[object], bool]) -> None:
+        self.emitter = emitter
+        self._accepts = accepts
+        self._classes: weakref.WeakSet[type] = weakref.WeakSet()
+        self._names = sorted(emitter.settings.operations | FIT_OPERATIONS)
+
+    def adopt(self, cls: type) -> None:
+        """Wrap the model methods of this class and of the classes it is made from."""
+        for part in cls.__mro__[:-1]:
+            own = vars(part)
+            for name in self._names:
+                if name in own:
+                    if original_of(own[name]) is None:
+                        self._wrap(part, name, own[name])
+                    else:
+                        self._classes.add(part)
+
+    def restore(self) -> None:
+        """Put every attribute back."""
+        for cls in list(self._classes):
+            restore(cls, OPERATIONS)
+        self._classes.clear()
+
+    def _wrap(self, cls: type, name: str, value: Any) -> None:
+        if isinstance(value, _LEFT_ALONE) or not hasattr(type(value), "__get__"):
+            return
+        traced = Traced(self.emitter, name, _rows_parameter(value), self._accepts)
+        is_function = isinstance(value, types.FunctionType)
+        try:
+            setattr(cls, name, wrap_function(value, traced) if is_function else Delegate(value, traced))
+        except (AttributeError, TypeError):
+            return  # a built-in class, or a metaclass that forbids it
+        self._classes.add(cls)
+
+
+def when_imported(name: str, action: Callable[[types.ModuleType], None]) -> None:
+    """Run the action on this module: now, if it is loaded, and whenever it is loaded later. Never raises."""
+    run = guarded(f"hooks: {name}", None)(action)
+    if name in _awaited:
+        _awaited[name] = run
+        module = sys.modules.get(name)
+        if module is not None:
+            run(module)
+        return
+    _awaited[name] = run
+    # wrapt cannot forget a hook again: one per module and process, which asks for the action of the day.
+    wrapt.register_post_import_hook(lambda module: _awaited[name](module), name)
+
+
+_awaited: dict[str, Callable[[types.ModuleType], None]] = {}
+
+
+def restore(cls: type, names: Iterable[str]) -> None:
+    """Put back what stood under these names in this class, where we replaced it."""
+    own = vars(cls)
+    for name in names:
+        original = original_of(own.get(name))
+        if original is not None:
+            setattr(cls, name, original)
+
+
+def _rows_parameter(value: Any) -> str:
+    """The name of the first parameter after self; X where it cannot be known."""
+    code = getattr(inspect.unwrap(value) if callable(value) else value, "__code__", None)
+    if isinstance(code, types.CodeType) and code.co_argcount > 1:
+        return code.co_varnames[1]
+    return "X"
+
+
+def _without_self(function: Callable[..., Any], _: object, /, *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def _wrapper_code() -> types.CodeType:
+    def nothing() -> None:
+        """Stands for any function."""
+
+    wrapper = wrap_function(nothing, Traced.__new__(Traced))
+    assert isinstance(wrapper, types.FunctionType)
+    return wrapper.__code__
+
+
+_WRAPPER_CODE: Final = _wrapper_code()

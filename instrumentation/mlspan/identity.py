@@ -1,0 +1,158 @@
+"""Stage 1, who the model is: name, class, task, framework, and which objects it is made of.
+
+Reads an estimator object, writes plain texts. Guarantee: imports no framework, changes nothing, and takes any object;
+what cannot be read is left out. Run once per model and fit, not per call.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+MAX_PARTS: Final = 512
+"""Objects looked at when a model is searched for the estimators it holds."""
+MAX_DEPTH: Final = 8
+
+FRAMEWORKS: Final = {
+    "sklearn": "scikit-learn",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
+    "catboost": "catboost",
+    "imblearn": "imbalanced-learn",
+}
+"""Top-level module -> the name of the library, as packages are called."""
+
+TASKS: Final = {
+    "classifier": "classification",
+    "regressor": "regression",
+    "clusterer": "clustering",
+    "outlier_detector": "outlier_detection",
+    "transformer": "transformation",
+}
+"""scikit-learn's estimator type -> ml.model.task."""
+
+_logger = logging.getLogger(__name__)
+
+
+def read(target: object, name: str) -> Any:
+    """An attribute, or None: a property may raise anything, and an unfitted model often does."""
+    try:
+        return getattr(target, name, None)
+    except Exception:  # noqa: BLE001 - the user's property
+        return None
+
+
+def inner(model: object) -> object | None:
+    """The estimator that answers for this one: a pipeline's last step, a search's or meta-estimator's own; or None."""
+    steps = read(model, "steps")
+    if isinstance(steps, list) and steps:
+        for step in reversed(steps):
+            if isinstance(step, tuple) and len(step) == 2 and not isinstance(step[1], (str, type(None))):
+                return _estimator(step[1])
+    for name in ("best_estimator_", "estimator_", "estimator"):
+        found = _estimator(read(model, name))
+        if found is not None:
+            return found
+    return None
+
+
+def chain(model: object) -> list[object]:
+    """The model, the estimator that answers for it, the one that answers for that, …; at most MAX_DEPTH objects."""
+    found = [model]
+    while len(found) < MAX_DEPTH:
+        following = inner(found[-1])
+        if following is None or any(following is known for known in found):
+            break
+        found.append(following)
+    return found
+
+
+def default_name(model: object) -> str:
+    """The class's name; with the answering estimator's, when there is one: ``Pipeline(LogisticRegression)``."""
+    objects = chain(model)
+    name = type(model).__name__
+    return name if len(objects) == 1 else f"{name}({type(objects[-1]).__name__})"
+
+
+def class_name(model: object) -> str:
+    """Module and qualified name of the model's class."""
+    return f"{type(model).__module__}.{type(model).__qualname__}"
+
+
+def framework(model: object) -> tuple[str, str | None]:
+    """Name and version of the library that the class, or the nearest known one it is made from, comes from."""
+    tops = [cls.__module__.partition(".")[0] for cls in type(model).__mro__ if isinstance(cls.__module__, str)]
+    top = next((top for top in tops if top in FRAMEWORKS), tops[0] if tops else "")
+    version = read(sys.modules.get(top), "__version__")
+    return FRAMEWORKS.get(top, top), version if isinstance(version, str) else None
+
+
+def task(model: object) -> str:
+    """One of the values of ml.model.task."""
+    kind = _estimator_type(model)
+    if kind in {"classifier", "regressor"} and _several_outputs(model):
+        return "multilabel"
+    if kind in TASKS:
+        return TASKS[kind]
+    if read(type(model), "predict") is None and read(type(model), "transform") is not None:
+        return "transformation"
+    return "other"
+
+
+def parts(model: object) -> tuple[int, ...]:
+    """`id` of every estimator that the model holds, at any depth; looks at MAX_PARTS objects at most."""
+    found: set[int] = set()
+    waiting: list[object] = [model]
+    seen = 0
+    while waiting and seen < MAX_PARTS:
+        holder = waiting.pop()
+        for value in _values(holder):
+            seen += 1
+            if seen >= MAX_PARTS:
+                break
+            if isinstance(value, (list, tuple, dict)):
+                waiting.append(value)
+            elif _estimator(value) is not None and id(value) not in found:
+                found.add(id(value))
+                waiting.append(value)
+    found.discard(id(model))
+    return tuple(found)
+
+
+def _values(holder: object) -> Iterator[object]:
+    if isinstance(holder, dict):
+        return iter(list(holder.values()))
+    if isinstance(holder, (list, tuple)):
+        return iter(holder)
+    fields = read(holder, "__dict__")
+    return iter(list(fields.values()) if isinstance(fields, dict) else ())
+
+
+def _estimator(value: object) -> object | None:
+    if isinstance(value, type) or read(type(value), "fit") is None:
+        return None
+    return value
+
+
+def _estimator_type(model: object) -> str | None:
+    kind = read(model, "_estimator_type")
+    if isinstance(kind, str):
+        return kind
+    # scikit-learn 1.6 and newer; models that know no tags have said so above or say nothing.
+    utils = sys.modules.get("sklearn.utils")
+    get_tags = read(utils, "get_tags")
+    if get_tags is None or read(type(model), "__sklearn_tags__") is None:
+        return None
+    try:
+        kind = get_tags(model).estimator_type
+    except Exception:  # noqa: BLE001 - the user's tags
+        _logger.debug("tags of %s cannot be read", type(model), exc_info=True)
+        return None
+    return kind if isinstance(kind, str) else None
+
+
+def _several_outputs(model: object) -> bool:
+    if isinstance(read(model, "classes_"), list) or read(model, "multilabel_") is True:
+        return True
+    outputs = read(model, "n_outputs_")
+    return isinstance(outputs, int) and outputs > 1

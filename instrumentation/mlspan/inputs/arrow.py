@@ -1,0 +1,53 @@
+"""Stage 2, capture: Arrow columns: pyarrow tables and record batches, and pandas' Arrow-backed columns.
+
+pyarrow is not imported: the objects' own methods and the text of their types say all that is needed. Null is missing;
+lists, structs and maps are not captured.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlspan.columns import BOOLEAN, NUMERIC
+from mlspan.inputs.base import Block, Indices
+
+_NUMBERS: Final = ("int", "uint", "float", "double", "halffloat")
+_TIMES: Final = ("timestamp", "date", "duration")
+
+
+class TableSource:
+    """A pyarrow Table or RecordBatch."""
+
+    __slots__ = ("_table", "columns", "names", "python_columns", "rows")
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self.rows = int(table.num_rows)
+        self.columns = int(table.num_columns)
+        self.names = tuple(map(str, table.schema.names))
+        self.python_columns = sum(
+            not str(kind).startswith((*_NUMBERS, *_TIMES, "bool")) for kind in table.schema.types
+        )
+
+    def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
+        """One block a column."""
+        at = range(width) if positions is None else positions.tolist()
+        return [Block(slot, *arrow_values(self._table.column(j), indices)) for slot, j in enumerate(at)]
+
+
+def arrow_values(column: Any, indices: Indices | None) -> tuple[NDArray[Any] | list[Any], str | None]:
+    """The sampled values of an Arrow array or chunked array, and the column type where the dtype does not tell."""
+    sampled = column if indices is None else column.take(indices)
+    kind = str(sampled.type)
+    if kind.startswith(_NUMBERS):
+        return np.asarray(sampled.to_numpy(zero_copy_only=False)), NUMERIC
+    if kind.startswith("bool"):
+        values = sampled.to_numpy(zero_copy_only=False)
+        if values.dtype.kind == "O":  # nulls among them
+            values = np.array([np.nan if value is None else value for value in values.tolist()], np.float64)
+        return values, BOOLEAN
+    if kind.startswith(_TIMES):
+        return np.asarray(sampled.to_numpy(zero_copy_only=False)), None
+    return sampled.to_pylist(), None

@@ -1,0 +1,52 @@
+"""Stage 2, capture: what every kind of input can say of itself.
+
+A folder is a choice: one file for each family of types. Each turns an object that the user passed to a model into a
+`Source`, without importing the library, changing or keeping the object, or consuming what can be read only once.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlspan.columns import Values
+
+Indices: TypeAlias = NDArray[np.intp]
+
+
+class UnsupportedInputError(TypeError):
+    """The input is not captured; the message says which type and holds no data."""
+
+
+class Block(NamedTuple):
+    """Sampled values of one or several of the selected columns.
+
+    Attributes:
+        slot: the selected column that `values` holds, or those of its columns.
+        values: one slot: (n_sampled,) of any dtype, a list of Python values, or Categories. Several: (n_sampled, n_slots).
+        type: the column type where the values' dtype does not tell; else None.
+    """
+
+    slot: "int | Indices | slice"
+    values: "Values"
+    type: str | None = None
+
+
+class Source(Protocol):
+    """One input of a model call.
+
+    Attributes:
+        rows: rows.
+        columns: columns, captured or not.
+        names: their names, or None.
+        python_columns: how many columns cost Python work for each cell that is read.
+    """
+
+    rows: int
+    columns: int
+    names: tuple[str, ...] | None
+    python_columns: int
+
+    def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
+        """The sampled rows (None: all) of the columns at `positions` (None: the first `width`)."""

@@ -1,0 +1,141 @@
+"""What happens to spans when a process ends: flushed where the SDK's own exit handler does not run.
+
+Ends of processes, and who flushes:
+
+* a plain script, a notebook's kernel, a gunicorn worker: the SDK, by ``atexit``;
+* multiprocessing children (``Process``, ``Pool``, ``ProcessPoolExecutor``, joblib's): a finalizer of theirs, and SIGTERM,
+  by which a ``Pool`` ends them, where the process has no handler of its own;
+* uvicorn, which raises SIGTERM again after its shutdown: the end of ``Server.shutdown``, off the event loop;
+* a Celery prefork worker: its ``worker_process_shutdown`` signal.
+
+Guarantee: no thread and no handler before a process has ended a span of ours; a flush takes at most FLUSH_SECONDS; a
+forked child answers for its own spans only. Source: ``tests/instrumentation/test_lifecycle.py`` runs each of these.
+"""
+
+import asyncio
+import functools
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+from opentelemetry import trace
+
+from mlspan.emit import Emitter
+from mlspan.guard import failed, guarded
+from mlspan.hooks.base import when_imported
+
+FLUSH_SECONDS: Final = 2.0
+"""How long the end of a process may be held up."""
+
+_emitter: Emitter | None = None
+_restore: list[Callable[[], None]] = []
+
+
+def install(emitter: Emitter) -> None:
+    """Flush this emitter's provider when the process ends."""
+    global _emitter  # noqa: PLW0603 - one per process is the point
+    _emitter = emitter
+    emitter.on_first_end = _watch_child
+    for module, watch in FLUSH_POINTS.items():
+        when_imported(module, watch)
+
+
+def uninstall() -> None:
+    """Put back what was replaced; spans that have ended are flushed no more."""
+    global _emitter  # noqa: PLW0603
+    _emitter = None
+    while _restore:
+        _restore.pop()()
+
+
+def flush(seconds: float = FLUSH_SECONDS) -> None:
+    """Hand the spans that this process has ended to the exporter; nothing to do without any. Never raises."""
+    emitter = _emitter
+    if emitter is None or not emitter.has_ended:
+        return
+    provider = emitter.tracer_provider or trace.get_tracer_provider()
+    force_flush = getattr(provider, "force_flush", None)
+    if force_flush is None:
+        return
+    # In a thread of its own: a signal may have stopped this one while it held one of the SDK's locks.
+    worker = threading.Thread(
+        target=guarded("lifecycle: flush", None)(force_flush), args=(int(seconds * 1000),), daemon=True
+    )
+    try:
+        worker.start()
+        worker.join(seconds)
+    except RuntimeError:
+        failed("lifecycle: flush")  # the interpreter takes no new threads any more
+
+
+@guarded("lifecycle: child", None)
+def _watch_child() -> None:
+    """The process has ended its first span: if it is a child of multiprocessing, it will end without ``atexit``."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    util = sys.modules.get("multiprocessing.util")
+    if multiprocessing is None or util is None or multiprocessing.parent_process() is None:
+        return
+    util.Finalize(None, flush, exitpriority=100)
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    ):
+        signal.signal(signal.SIGTERM, _flush_and_die)
+
+
+def _flush_and_die(number: int, _: types.FrameType | None) -> None:
+    flush()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _watch_uvicorn(module: types.ModuleType) -> None:
+    owner: Any = module.Server
+    original = vars(owner)["shutdown"]
+    if _emitter is None:
+        return
+
+    @functools.wraps(original)
+    async def shutdown(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(*args, **kwargs)
+        finally:
+            await asyncio.get_running_loop().run_in_executor(None, flush)
+
+    def restore() -> None:
+        if vars(owner).get("shutdown") is shutdown:
+            owner.shutdown = original
+
+    owner.shutdown = shutdown
+    _restore.append(restore)
+
+
+def _watch_celery(module: types.ModuleType) -> None:
+    if _emitter is None:
+        return
+
+    def end(**_: Any) -> None:
+        flush()
+
+    module.worker_process_shutdown.connect(end, weak=False)
+    _restore.append(lambda: module.worker_process_shutdown.disconnect(end))
+
+
+FLUSH_POINTS: Final[dict[str, Callable[[types.ModuleType], None]]] = {
+    "uvicorn.server": _watch_uvicorn,
+    "celery.signals": _watch_celery,
+}
+"""Module -> what to do when it is imported."""
+
+
+def _after_fork() -> None:
+    if _emitter is not None:
+        _emitter.has_ended = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,276 @@
+"""Stage 1, which model it is: what is constant about each live model between two fits, and the tracers for it.
+
+Reads a model object, gives its `Entry` and the `State` behind it. Guarantee: nothing is written to the model and no
+model is kept alive; a fit that the hooks see, also of a part within, makes the next call look again. Memory: an entry
+per live model that was called, at most MAX_SCHEMAS tracers, then one for all others.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.trace import Tracer, TracerProvider
+
+import mlspan
+from mlspan import identity
+from mlspan.capture import Classes, Schema, classes_of
+from mlspan.config import MAX_SCHEMAS, Settings
+from mlspan.fingerprint import fingerprint
+from mlspan.guard import guarded, warn_once
+from mlspan.semconv import attributes as names
+
+SCOPE: Final = "mlspan"
+FINGERPRINT_PREFIX: Final = "fp-"
+
+
+class Registration:
+    """What the user told about one model object with `instrument_model`."""
+
+    __slots__ = ("feature_names", "model", "name", "task", "version")
+
+    def __init__(
+        self,
+        model: "weakref.ref[object]",
+        name: str | None,
+        version: str | None,
+        feature_names: tuple[str, ...] | None,
+        task: str | None,
+    ) -> None:
+        self.model = model
+        self.name = name
+        self.version = version
+        self.feature_names = feature_names
+        self.task = task
+
+
+_registrations: dict[int, Registration] = {}
+
+
+def register(
+    model: object,
+    name: str | None = None,
+    version: str | None = None,
+    feature_names: tuple[str, ...] | None = None,
+    task: str | None = None,
+) -> None:
+    """Remember what the user says about this object, for as long as it lives.
+
+    Raises:
+        TypeError: the object takes no weak reference.
+    """
+    key = id(model)
+    reference = weakref.ref(model, _remover(_registrations, key))
+    _registrations[key] = Registration(reference, name, version, feature_names, task)
+
+
+def registration(model: object) -> Registration | None:
+    """What the user said about this object, or None."""
+    found = _registrations.get(id(model))
+    return found if found is not None and found.model() is model else None
+
+
+class State:
+    """A model between two fits.
+
+    Attributes:
+        targets: `id` of the model and of the estimators that answer for it.
+        starts: operation -> the attributes its span starts with.
+        titles: operation -> the name of its span.
+    """
+
+    __slots__ = ("classes", "feature_names", "name", "scope", "starts", "targets", "titles", "tracers", "version")
+
+    def __init__(self, name: str, version: str | None, scope: dict[str, Any]) -> None:
+        self.name = name
+        self.version = version
+        self.scope = scope
+        self.classes: Classes | None = None
+        self.feature_names: tuple[str, ...] | None = None
+        self.targets: frozenset[int] = frozenset()
+        self.tracers: dict[Schema | None, Tracer] = {}
+        self.titles: dict[str, str] = {}
+        self.starts: dict[str, dict[str, Any]] = {}
+
+    def start(self, operation: str) -> dict[str, Any]:
+        """The attributes that the span of this operation starts with; `titles` has its name after this."""
+        start: dict[str, Any] = {names.ML_OPERATION_NAME: operation, names.ML_MODEL_NAME: self.name}
+        if self.version is not None:
+            start[names.ML_MODEL_VERSION] = self.version
+        self.titles[operation] = f"{operation} {self.name}"
+        self.starts[operation] = start
+        return start
+
+
+class Entry:
+    """One live model object.
+
+    Attributes:
+        fitted: for calls that use the model; None after a fit, until the next call.
+        fitting: for calls that change it: no version yet, no classes.
+        schema: of the last recorded call that carried rows.
+        is_sampled: a sampler refused a span of this model, so it is asked before the input is read.
+    """
+
+    __slots__ = ("fitted", "fitting", "is_sampled", "model", "parts", "schema")
+
+    def __init__(self, model: "Callable[[], object]") -> None:
+        self.model = model
+        self.fitted: State | None = None
+        self.fitting: State | None = None
+        self.parts: tuple[int, ...] = ()
+        self.schema: Schema | None = None
+        self.is_sampled = False
+
+
+class Models:
+    """All entries of one instrumentation.
+
+    Args:
+        settings: the user's.
+        tracer_provider: where tracers come from; None: the global one.
+    """
+
+    def __init__(self, settings: Settings, tracer_provider: TracerProvider | None) -> None:
+        self.entries: dict[int, Entry] = {}
+        self._settings = settings
+        self._tracer_provider = tracer_provider
+        self._containers: dict[int, set[int]] = {}
+        self._tracers = 0
+        self._lock = threading.Lock()
+        self.overflow: Tracer | None = None
+
+    def after_fork(self) -> None:
+        """In a new process: another thread may have held the lock."""
+        self._lock = threading.Lock()
+
+    def add(self, model: object) -> Entry:
+        """A new entry for this object; a model that takes no weak reference gets a new one each time."""
+        key = id(model)
+        try:
+            reference = weakref.ref(model, self._remover(key))
+        except TypeError:
+            return Entry(lambda: model)
+        entry = Entry(reference)
+        self.entries[key] = entry
+        return entry
+
+    def fitted(self, entry: Entry, model: object) -> State:
+        """Who the fitted model is; looks at the whole model, once per fit."""
+        told = registration(model)
+        version = (told and told.version) or self._settings.model_version
+        state = self._state(model, version or _fingerprint(model))
+        state.classes = _classes(model)
+        state.targets = frozenset(map(id, identity.chain(model)))
+        entry.schema = None
+        entry.fitted = state
+        if version is None:
+            entry.parts = identity.parts(model)
+            for part in entry.parts:
+                self._containers.setdefault(part, set()).add(id(model))
+        return state
+
+    def fitting(self, entry: Entry, model: object) -> State:
+        """Who the model is while it is fitted: without a version, unless the user gave one."""
+        told = registration(model)
+        state = entry.fitting = self._state(model, (told and told.version) or self._settings.model_version)
+        return state
+
+    def forget(self, model: object) -> None:
+        """The model was fitted: look again at it, and at the models that hold it, at their next call."""
+        key = id(model)
+        entry = self.entries.get(key)
+        if entry is not None:
+            entry.fitted = None
+        for holder in tuple(self._containers.get(key, ())):
+            entry = self.entries.get(holder)
+            if entry is not None:
+                entry.fitted = None
+
+    def version_after_fit(self, model: object) -> str | None:
+        """The version that a fit which has just ended gave the model; kept for its next call."""
+        entry = self.entries.get(id(model))
+        return None if entry is None else self.fitted(entry, model).version
+
+    def reset(self, model: object) -> None:
+        """The user said something new about the model."""
+        self.entries.pop(id(model), None)
+
+    def tracer(self, state: State, schema: Schema | None) -> Tracer:
+        """The tracer whose scope describes this model and these columns; `overflow` when there are too many."""
+        tracer = state.tracers.get(schema)
+        if tracer is not None:
+            return tracer
+        with self._lock:
+            if self._tracers >= MAX_SCHEMAS:
+                warn_once(
+                    "emit: schemas",
+                    "more than %d model versions and sets of columns: further calls carry no rows. Models that are "
+                    "fitted again and again need a version of yours (OTEL_INSTRUMENTATION_ML_MODEL_VERSION or "
+                    "instrument_model)",
+                    MAX_SCHEMAS,
+                )
+                if self.overflow is None:
+                    self.overflow = self._get_tracer(None)
+                return self.overflow
+            self._tracers += 1
+        scope = dict(state.scope)
+        if schema is not None:
+            scope[names.ML_FEATURE_NAMES] = schema.names
+            scope[names.ML_FEATURE_TYPES] = schema.types
+        if state.classes is not None and state.classes.labels:
+            scope[names.ML_PREDICTION_CLASSES] = state.classes.labels
+        tracer = state.tracers[schema] = self._get_tracer(scope)
+        return tracer
+
+    def _get_tracer(self, scope: dict[str, Any] | None) -> Tracer:
+        return trace.get_tracer(SCOPE, mlspan.__version__, self._tracer_provider, names.SCHEMA_URL, scope)
+
+    def _state(self, model: object, version: str | None) -> State:
+        told = registration(model)
+        name = (told and told.name) or self._settings.model_name or identity.default_name(model)
+        scope: dict[str, Any] = {names.ML_MODEL_NAME: name}
+        if version is not None:
+            scope[names.ML_MODEL_VERSION] = version
+        scope[names.ML_MODEL_CLASS] = identity.class_name(model)
+        scope[names.ML_MODEL_TASK] = (told and told.task) or identity.task(model)
+        library, library_version = identity.framework(model)
+        scope[names.ML_FRAMEWORK_NAME] = library
+        if library_version is not None:
+            scope[names.ML_FRAMEWORK_VERSION] = library_version
+        state = State(name, version, scope)
+        state.feature_names = told and told.feature_names
+        return state
+
+    def _remover(self, key: int) -> Callable[["weakref.ref[object]"], None]:
+        owner = weakref.ref(self)
+
+        def remove(reference: "weakref.ref[object]") -> None:
+            models = owner()
+            entry = models and models.entries.get(key)
+            if models is not None and entry and entry.model is reference:
+                del models.entries[key]
+                for part in entry.parts:
+                    models._containers.get(part, set()).discard(key)
+
+        return remove
+
+
+def _remover(table: dict[int, Registration], key: int) -> Callable[["weakref.ref[object]"], None]:
+    def remove(reference: "weakref.ref[object]") -> None:
+        found = table.get(key)
+        if found is not None and found.model is reference:
+            del table[key]
+
+    return remove
+
+
+@guarded("fingerprint", None)
+def _fingerprint(model: object) -> str | None:
+    return FINGERPRINT_PREFIX + fingerprint(model)
+
+
+@guarded("classes", None)
+def _classes(model: object) -> Classes | None:
+    return classes_of(model)

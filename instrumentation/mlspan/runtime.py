@@ -1,0 +1,96 @@
+"""What is switched on in this process: the emitter, the wrapped classes, joblib's hook, the flushes.
+
+At most one `Runtime` runs; starting another ends it, and what `instrument_model` was told is kept over both.
+Guarantee: `stop` puts back every attribute that was replaced. Nothing runs at import; one lock.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+from opentelemetry.trace import TracerProvider
+
+from mlspan import lifecycle
+from mlspan.config import load_settings
+from mlspan.emit import Emitter
+from mlspan.hooks import joblib
+from mlspan.hooks.base import Wrapping
+from mlspan.models import registered_models, registration
+
+MAX_RECENT_CLASSES: Final = 64
+"""Newly defined classes that are looked at again, for methods which they got after their definition."""
+
+
+class Runtime:
+    """One instrumentation of this process.
+
+    Args:
+        options: the user's, by the names of `Settings`.
+        tracer_provider: where tracers come from; None: the global one.
+
+    Attributes:
+        base: every object of this class is a model; None: only those are that `instrument_model` was given.
+    """
+
+    def __init__(self, options: Mapping[str, Any], tracer_provider: TracerProvider | None) -> None:
+        self.emitter = Emitter(load_settings(options), tracer_provider)
+        self.wrapping = Wrapping(self.emitter, self.accepts)
+        self.base: type | None = None
+        self._recent: deque[type] = deque(maxlen=MAX_RECENT_CLASSES)
+
+    def accepts(self, model: object) -> bool:
+        """Whether outermost calls of this object become spans."""
+        base = self.base
+        return (base is not None and isinstance(model, base)) or registration(model) is not None
+
+    def adopt_new(self, cls: type) -> None:
+        """Wrap the methods of a class that was just defined."""
+        self.wrapping.adopt(cls)
+        self._recent.append(cls)
+
+    def adopt_recent(self) -> None:
+        """Look again at newly defined classes: cloudpickle makes a class first and gives it its methods afterwards."""
+        while self._recent:
+            self.wrapping.adopt(self._recent.popleft())
+
+
+_lock = threading.RLock()
+_current: Runtime | None = None
+
+
+def current() -> Runtime | None:
+    """What runs, or None."""
+    return _current
+
+
+def start(options: Mapping[str, Any] | None = None, tracer_provider: TracerProvider | None = None) -> Runtime:
+    """Begin, or begin anew with these options."""
+    global _current  # noqa: PLW0603 - one per process is the point
+    with _lock:
+        stop()
+        runtime = Runtime(options or {}, tracer_provider)
+        _current = runtime
+        for model in registered_models():
+            runtime.wrapping.adopt(type(model))
+        joblib.install(runtime.adopt_recent)
+        lifecycle.install(runtime.emitter)
+        return runtime
+
+
+def ensure() -> Runtime:
+    """What runs; begins with the environment's settings when nothing does."""
+    with _lock:
+        return _current or start()
+
+
+def stop() -> None:
+    """End what runs, and put everything back; nothing happens when nothing runs."""
+    global _current  # noqa: PLW0603
+    with _lock:
+        runtime, _current = _current, None
+        if runtime is not None:
+            runtime.emitter.is_enabled = False
+            runtime.wrapping.restore()
+            joblib.uninstall()
+            lifecycle.uninstall()

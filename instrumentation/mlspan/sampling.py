@@ -1,0 +1,56 @@
+"""Stage 2, capture: which rows of a call leave the process.
+
+Guarantee: uniform without replacement, so that each captured row stands for rows / captured rows of the call. Reads
+numpy's own bit generator, seeded by the operating system once per process; the user's random state is not touched.
+"""
+
+import os
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALWAYS_ROWS: Final = 64
+ROWS_PER_CAPTURED_ROW: Final = 16
+PYTHON_CELLS: Final = 2_048
+"""Cells that cost Python work (hashing a text takes up to a microsecond), per call …"""
+PYTHON_ROWS: Final = 16
+"""… but no fewer rows than this for it."""
+
+_generator: np.random.Generator | None = None
+
+
+def row_bound(rows: int, row_bytes: int, max_bytes: int, max_rows: int, python_columns: int) -> int:
+    """How many of the call's rows are captured: at least one where there is one.
+
+    Args:
+        rows: rows of the call.
+        row_bytes: bytes of a captured row.
+        max_bytes: bytes that the payload may hold.
+        max_rows: the user's bound.
+        python_columns: columns whose cells cost Python work.
+    """
+    bound = min(rows, ALWAYS_ROWS + rows // ROWS_PER_CAPTURED_ROW, max_rows, max_bytes // row_bytes)
+    if python_columns and bound * python_columns > PYTHON_CELLS:
+        bound = min(bound, max(PYTHON_ROWS, PYTHON_CELLS // python_columns))
+    return max(bound, min(rows, 1))
+
+
+def sample(rows: int, count: int) -> NDArray[np.intp]:
+    """`count` of the numbers 0 … rows - 1, ascending."""
+    global _generator  # noqa: PLW0603 - one generator per process, renewed after a fork
+    if _generator is None:
+        _generator = np.random.default_rng()
+    chosen = _generator.choice(rows, count, replace=False, shuffle=False)
+    chosen.sort()
+    return chosen
+
+
+def seed(value: int | None = None) -> None:
+    """Make the choice repeatable, for tests; None: random again."""
+    global _generator  # noqa: PLW0603
+    _generator = None if value is None else np.random.default_rng(value)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=seed)

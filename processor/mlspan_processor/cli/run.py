@@ -1,0 +1,57 @@
+"""``mlspan run``: start, wait for a signal, stop."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from mlspan_processor.cli.console import fail
+from mlspan_processor.config import load
+from mlspan_processor.errors import StartError
+from mlspan_processor.logs import setup
+from mlspan_processor.pipeline import Engine
+
+_log = logging.getLogger(__name__)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT; a second signal ends the process at once."""
+    try:
+        configuration = load(options.config, options.settings)
+    except StartError as error:
+        return fail(str(error))
+    logs = configuration.service.telemetry.logs
+    setup(logs.level, logs.encoding)
+    for warning in configuration.warnings:
+        _log.warning("%s", warning)
+    stop = threading.Event()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if stop.is_set():
+            os.write(2, b"mlspan: second signal, not waiting any longer\n")
+            os._exit(1)
+        stop.set()
+        os.write(2, f"mlspan: {signal.Signals(number).name}, stopping\n".encode())
+
+    # Before anything listens: a signal during the start stops as soon as it is over.
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        engine = Engine(configuration)
+        engine.start()
+    except StartError as error:
+        return fail(str(error))
+    for line in engine.endpoints():
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+    _log.info("everything is ready")
+    stop.wait()
+    lost = engine.shutdown()
+    if lost:
+        _log.error("stopped; %d items were not sent", lost)
+    else:
+        _log.info("stopped; nothing was lost while stopping")
+    return 0

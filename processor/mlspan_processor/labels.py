@@ -1,0 +1,213 @@
+"""Stage 5, labels: late ground truth to labelled predictions.
+
+In: predictions as they are made, labels as they come, in either order. Out: rows with both, to the model
+version that made the prediction. A label names a prediction id; without a model's name it is for whatever
+model used that id, and invalid when several models did. What becomes of a label is counted:
+  joined       its prediction is known; several versions of a model that predicted the same id each take it
+  waiting      its prediction is not known yet: kept for `wait`, at most `waiting_capacity`, the oldest
+      dropped expired      … and never came (not sampled, not captured, older than `retention`)
+  duplicate    the same label came before: nothing changes
+  conflicting  another label came before: the first stays (a label is taken for the truth once; sums that
+      others have
+               read are not taken back)
+  invalid      no number where one is due, or ambiguous
+Memory: that of pending.py, and about 300 bytes a waiting label, 30 MB by default.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlspan_processor.identity import id_keys
+from mlspan_processor.pending import Pending, Predictions
+from mlspan_processor.runs import SortedRuns
+
+STATES: Final = ("joined", "waiting", "expired", "duplicate", "conflicting", "invalid")
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The truth of one prediction.
+
+    Attributes:
+        prediction_id: the user's id of the row, or "{trace id}-{span id}-{row}".
+        label: a class as text, or a number.
+        model_name: for ids that several models share; None for any.
+    """
+
+    prediction_id: str
+    label: str | float
+    model_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReceipt:
+    """What became of a list of labels: how many joined, wait, are duplicates, conflict, are invalid."""
+
+    joined: int = 0
+    waiting: int = 0
+    duplicate: int = 0
+    conflicting: int = 0
+    invalid: int = 0
+
+
+class Join(NamedTuple):
+    """Rows of one model version that have a label now: places (n,) in the pending ring."""
+
+    slot: int
+    places: NDArray[np.intp]
+
+
+class Resolver(NamedTuple):
+    """What the join asks about model versions, by slot."""
+
+    name: Callable[[int], str]
+    value: Callable[[int, str | float], float | None]
+
+
+class Labels:
+    """Predictions and labels that look for each other."""
+
+    def __init__(
+        self, resolver: Resolver, capacity: int, retention: int, waiting_capacity: int, wait: int
+    ) -> None:
+        """`retention` of predictions and `wait` of labels in nanoseconds; capacities in rows and labels."""
+        self.pending = Pending(capacity)
+        self.counts = dict.fromkeys(STATES, 0)
+        self._resolver = resolver
+        self._retention = retention
+        self._wait = wait
+        self._waiting_capacity = waiting_capacity
+        self._waiting: dict[int, list[tuple[Label, int, bool]]] = {}
+        self._waiting_index = SortedRuns()
+
+    @property
+    def waiting(self) -> int:
+        """Ids of labels that wait for their prediction."""
+        return len(self._waiting)
+
+    def predict(self, rows: Predictions, now: int) -> tuple[NDArray[np.intp], list[Join], Join, Join]:
+        """Keep predictions; labels that waited for them join.
+
+        Returns:
+            indices of the rows that are new; the rows that found their label; labelled rows of which another
+            call with the same id brought the prediction, and those of which it brought the scores.
+        """
+        added = self.pending.add(rows, now - self._retention)
+        labels = self.pending.columns["label"]
+        late = [
+            Join(rows.slot, places[~np.isnan(labels[places])])
+            for places in (added.filled_predictions, added.filled_scores)
+        ]
+        joins = self._join_waiting(rows, added.new, added.places) if self._waiting else []
+        return added.new, joins, late[0], late[1]
+
+    def label(self, labels: Sequence[Label], now: int) -> tuple[LabelReceipt, list[Join]]:
+        """Take labels in."""
+        before = dict(self.counts)
+        joined: dict[int, list[int]] = {}
+        keys = id_keys([label.prediction_id for label in labels])
+        matches: dict[int, list[int]] = {}
+        which, places = self.pending.find(keys, now - self._retention)
+        for i, place in zip(which.tolist(), places.tolist(), strict=True):
+            matches.setdefault(i, []).append(place)
+        waits: list[int] = []
+        for i, label in enumerate(labels):
+            found = matches.get(i, [])
+            if label.model_name:
+                found = [place for place in found if self._name(place) == label.model_name]
+            if found:
+                self.counts[self._attach(label, found, joined)] += 1
+            elif label.prediction_id:
+                waits.append(i)
+            else:
+                self.counts["invalid"] += 1
+        self._hold([labels[i] for i in waits], keys[waits], now)
+        receipt = LabelReceipt(
+            **{
+                state: self.counts[state] - before[state]
+                for state in ("joined", "waiting", "duplicate", "conflicting", "invalid")
+            }
+        )
+        return receipt, _joins(joined)
+
+    def expire(self, now: int) -> None:
+        """Drop labels that have waited too long."""
+        for key in list(self._waiting):
+            entries = self._waiting[key]
+            if entries[0][1] > now - self._wait:
+                break  # insertion order is the order of arrival
+            del self._waiting[key]
+            self.counts["expired"] += sum(not done for _, _, done in entries)
+        if len(self._waiting_index) > 2 * len(self._waiting) + 1024:
+            waiting = np.fromiter(self._waiting, np.uint64, len(self._waiting))
+            self._waiting_index = SortedRuns()
+            self._waiting_index.add(waiting, np.zeros(len(waiting), np.uint32))
+
+    def _name(self, place: int) -> str:
+        return self._resolver.name(int(self.pending.columns["slot"][place]))
+
+    def _attach(self, label: Label, places: list[int], joined: dict[int, list[int]]) -> str:
+        """Give the label to these rows; returns its state."""
+        columns = self.pending.columns
+        if not label.model_name and len({self._name(place) for place in places}) > 1:
+            return "invalid"
+        states = set()
+        for place in places:
+            slot = int(columns["slot"][place])
+            value = self._resolver.value(slot, label.label)
+            had = columns["label"][place]
+            if value is None:
+                states.add("invalid")
+            elif np.isnan(had):
+                columns["label"][place] = value
+                joined.setdefault(slot, []).append(place)
+                states.add("joined")
+            else:
+                states.add("duplicate" if had == value else "conflicting")
+        return next(s for s in ("joined", "conflicting", "duplicate", "invalid") if s in states)
+
+    def _hold(self, labels: Sequence[Label], keys: NDArray[np.uint64], now: int) -> None:
+        fresh = []
+        for key, label in zip(keys.tolist(), labels, strict=True):
+            entries = self._waiting.get(key)
+            if entries is None:
+                self._waiting[key] = [(label, now, False)]
+                fresh.append(key)
+                self.counts["waiting"] += 1
+            elif any(other.model_name == label.model_name for other, _, _ in entries):
+                same = any(other == label for other, _, _ in entries)
+                self.counts["duplicate" if same else "conflicting"] += 1
+            elif len(entries) < 16:  # one id, labels for several models
+                entries.append((label, now, False))
+                self.counts["waiting"] += 1
+            else:
+                self.counts["invalid"] += 1
+        if fresh:
+            self._waiting_index.add(np.array(fresh, np.uint64), np.zeros(len(fresh), np.uint32))
+        while len(self._waiting) > self._waiting_capacity:
+            entries = self._waiting.pop(next(iter(self._waiting)))
+            self.counts["expired"] += sum(not done for _, _, done in entries)
+
+    def _join_waiting(self, rows: Predictions, new: NDArray[np.intp], places: NDArray[np.intp]) -> list[Join]:
+        which, _ = self._waiting_index.find(rows.keys[new])
+        joined: dict[int, list[int]] = {}
+        for i in np.unique(which).tolist():
+            key = int(rows.keys[new[i]])
+            entries = self._waiting.get(key, [])
+            for at, (label, since, done) in enumerate(entries):
+                if label.model_name in (None, "", self._resolver.name(rows.slot)):
+                    state = self._attach(label, [int(places[i])], joined)
+                    # It stays until it expires, for another version of the model that predicts the same id.
+                    entries[at] = (label, since, True)
+                    if not done:
+                        self.counts[state] += 1
+                    break
+        return _joins(joined)
+
+
+def _joins(joined: dict[int, list[int]]) -> list[Join]:
+    return [Join(slot, np.array(places, np.intp)) for slot, places in joined.items()]

@@ -1,0 +1,1 @@
+"""Stage 1: OTLP over gRPC and HTTP; labels and the report over HTTP."""

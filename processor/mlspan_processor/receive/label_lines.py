@@ -1,0 +1,165 @@
+"""Labels as people send them: JSON lines, a JSON array or CSV in; checked rows and the bad lines out.
+
+A bad line costs only itself. Columns: prediction_id and label are required, model and timestamp optional. A
+timestamp is RFC 3339 text, or Unix time in seconds (or nanoseconds, from 10^15 up).
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+KEYS = ("prediction_id", "label", "model", "timestamp")
+CSV_TYPES = frozenset({"text/csv", "application/csv"})
+JSON_LINES_TYPES = frozenset({"application/x-ndjson", "application/jsonl", "application/x-jsonlines"})
+_MAX_ID = 256
+_MAX_LABEL = 256
+_NANOSECONDS_FROM = 1e15
+
+
+@dataclass(frozen=True, slots=True)
+class LabelLine:
+    """One good line.
+
+    Attributes:
+        line: where it stood, from 1.
+        prediction_id: as written.
+        label: text for a class, a number for a value.
+        model: the model's name, or None.
+        timestamp_ns: when the truth was known, Unix nanoseconds, or None.
+    """
+
+    line: int
+    prediction_id: str
+    label: str | float
+    model: str | None
+    timestamp_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """One line that was left out, and why."""
+
+    line: int
+    reason: str
+
+
+class LabelFormatError(ValueError):
+    """The body as a whole cannot be read."""
+
+
+def read_labels(body: bytes, content_type: str) -> tuple[list[LabelLine], list[BadLine]]:
+    """Return the good and the bad lines; raise LabelFormatError if there are no lines at all to be found in
+    it.
+
+    JSON by its first byte: "[" is an array, anything else one object per line.
+    """
+    good: list[LabelLine] = []
+    bad: list[BadLine] = []
+    rows = _csv(body) if content_type in CSV_TYPES else _json(body)
+    for line, row in rows:
+        try:
+            good.append(_checked(line, row))
+        except ValueError as error:
+            bad.append(BadLine(line, str(error)))
+    return good, bad
+
+
+def _json(body: bytes) -> Iterator[tuple[int, Any]]:
+    stripped = body.lstrip()
+    if stripped.startswith(b"["):
+        try:
+            rows = orjson.loads(stripped)
+        except orjson.JSONDecodeError as error:
+            raise LabelFormatError(f"not a JSON array: {error}") from None
+        yield from enumerate(rows, 1)
+        return
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            yield number, ValueError(f"not JSON: {error}")
+
+
+def _csv(body: bytes) -> Iterator[tuple[int, Any]]:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelFormatError(f"not UTF-8: {error}") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval=None)
+    missing = [key for key in KEYS[:2] if key not in (reader.fieldnames or ())]
+    if missing:
+        raise LabelFormatError(
+            f"the first line names the columns; it lacks {_quoted(missing)} (optional: {_quoted(KEYS[2:])})"
+        )
+    try:
+        for row in reader:
+            yield reader.line_num, {key: value for key, value in row.items() if value not in {None, ""}}
+    except csv.Error as error:
+        raise LabelFormatError(f"not CSV, line {reader.line_num}: {error}") from None
+
+
+def _checked(line: int, row: Any) -> LabelLine:
+    if isinstance(row, ValueError):
+        raise row
+    if not isinstance(row, dict):
+        raise ValueError("not an object with prediction_id and label")  # bad input, not a bug
+    prediction_id = row.get("prediction_id")
+    if isinstance(prediction_id, int) and not isinstance(prediction_id, bool):
+        prediction_id = str(prediction_id)
+    if not isinstance(prediction_id, str) or not prediction_id:
+        raise ValueError("prediction_id is missing")
+    if len(prediction_id) > _MAX_ID:
+        raise ValueError(f"prediction_id is longer than {_MAX_ID} characters")
+    model = row.get("model")
+    if model is not None and not isinstance(model, str):
+        raise ValueError(f'model "{model}" is no text')
+    return LabelLine(
+        line, prediction_id, _label(row.get("label")), model or None, _timestamp(row.get("timestamp"))
+    )
+
+
+def _label(value: Any) -> str | float:
+    if value is None or value == "":
+        raise ValueError("label is missing")
+    if isinstance(value, bool):
+        return str(value)  # "True" and "False", as the classes of a model are written
+    if isinstance(value, int | float):
+        if not math.isfinite(value):
+            raise ValueError(f'label "{value}" is not finite')
+        return float(value)
+    if not isinstance(value, str):
+        raise ValueError("label is neither text nor a number")  # bad input, not a bug
+    if len(value) > _MAX_LABEL:
+        raise ValueError(f"label is longer than {_MAX_LABEL} characters")
+    return value
+
+
+def _timestamp(value: Any) -> int | None:
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isfinite(number) and number > 0:
+        return int(value) if number >= _NANOSECONDS_FROM else int(number * 1e9)
+    if isinstance(value, str):
+        try:
+            when = datetime.fromisoformat(value)
+        except ValueError:
+            pass
+        else:
+            return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e9)
+    raise ValueError(f'timestamp "{value}" is neither RFC 3339 nor Unix seconds')
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

@@ -1,0 +1,389 @@
+"""Queue, batching, retries and fan-out: nothing taken is lost without a count, and one dead backend harms nobody."""
+
+import threading
+import time
+
+import pytest
+from mlspan_processor.batching import SIZERS, join, split
+from mlspan_processor.config.schema import Batch, Queued, Retry, SendingQueue
+from mlspan_processor.export import DirectExporter, FanOut, QueuedExporter
+from mlspan_processor.records import Chunk, ExportResult, PermanentError, RetryableError, Signal
+from mlspan_processor.retry import Backoff
+from mlspan_processor.sending_queue import BoundedQueue, QueueFullError, QueueStoppedError, TooLargeError
+from mlspan_processor.signals import validated
+from mlspan_processor.telemetry import Telemetry
+from mlspan_processor.testing import FakeClock, FakeExporter, Refusing, Sink, trace_chunk
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+
+class Setup:
+    """A fake backend behind a queue, on a clock that only moves when told to."""
+
+    def __init__(self, queue: SendingQueue | None = None, retry: Retry | None = None) -> None:
+        self.exporter = FakeExporter()
+        self.telemetry = Telemetry()
+        self.clock = FakeClock()
+        settings = Queued(sending_queue=queue or SendingQueue(num_consumers=1), retry_on_failure=retry or Retry())
+        self.queued = QueuedExporter(
+            self.exporter,
+            "fake",
+            Signal.TRACES,
+            settings,
+            self.telemetry,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+        )
+
+    def lost(self, reason: str) -> float:
+        """Return spans lost after they were taken."""
+        return self.telemetry.value("mlspan_exporter_send_failed_spans", reason=reason)
+
+    def sent(self) -> float:
+        """Return spans the backend took."""
+        return self.telemetry.value("mlspan_exporter_sent_spans")
+
+
+def span_ids(data: bytes) -> list[int]:
+    """Return the ids of all spans, in order."""
+    request = ExportTraceServiceRequest.FromString(data)
+    return [
+        int.from_bytes(span.span_id, "big")
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+
+
+def test_the_bytes_sent_are_the_bytes_taken() -> None:
+    """A chunk passes the queue as the same object."""
+    one = Setup()
+    one.queued.start()
+    chunk = trace_chunk(3)
+    one.queued.consume(chunk)
+    one.exporter.sink.wait_for(3)
+    assert one.exporter.sink.chunks[0] is chunk
+    assert one.queued.shutdown(5) == 0
+    assert one.sent() == 3
+
+
+def test_a_retryable_failure_is_tried_again_until_it_passes() -> None:
+    """Attempts wait 5 s, 7.5 s, … and at least what the backend asks for."""
+    one = Setup(retry=Retry(randomization_factor=0))
+    one.exporter.answers = [RetryableError("busy"), RetryableError("busy", 60.0), RetryableError("busy")]
+    one.queued.start()
+    before = one.clock.now
+    one.queued.consume(trace_chunk(2))
+    one.exporter.sink.wait_for(2)
+    one.queued.shutdown(5)
+    assert one.clock.now - before == pytest.approx(5 + 60 + 11.25)
+    assert one.telemetry.value("mlspan_exporter_retries") == 3
+    assert one.sent() == 2
+
+
+def test_retries_end_after_max_elapsed_time() -> None:
+    """What a dead backend never takes is dropped and counted."""
+    one = Setup(retry=Retry(randomization_factor=0, max_elapsed_time=20.0))
+    one.exporter.answers = [RetryableError("down") for _ in range(50)]
+    one.queued.start()
+    one.queued.consume(trace_chunk(2))
+    one.queued.consume(trace_chunk(1))
+    one.queued.shutdown(5)
+    assert one.lost("retries") == 3
+    assert one.sent() == 0
+    # 5 s, 7.5 s; 11.25 s more would exceed 20 s: three attempts each.
+    assert one.exporter.calls.count("export") == 6
+
+
+def test_a_permanent_failure_is_not_tried_again() -> None:
+    """PermanentError, and any other exception, lose the chunk at once."""
+    one = Setup()
+    one.exporter.answers = [PermanentError("no"), ValueError("a bug")]
+    one.queued.start()
+    one.queued.consume(trace_chunk(2))
+    one.queued.consume(trace_chunk(3))
+    one.queued.consume(trace_chunk(4))
+    one.exporter.sink.wait_for(4)
+    one.queued.shutdown(5)
+    assert (one.lost("permanent"), one.lost("error"), one.sent()) == (2, 3, 4)
+
+
+def test_partial_success_counts_what_was_rejected() -> None:
+    """Rejected items are lost, the others sent, and nothing is sent again."""
+    one = Setup()
+    one.exporter.answers = [ExportResult(3, "too old")]
+    one.queued.start()
+    one.queued.consume(trace_chunk(10))
+    one.exporter.sink.wait_for(10)
+    one.queued.shutdown(5)
+    assert (one.lost("rejected"), one.sent()) == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("sizer", "capacity", "fits"), [("requests", 3, 3), ("items", 31, 3), ("bytes", 3 * len(trace_chunk(10).data), 3)]
+)
+def test_a_full_queue_refuses(sizer: str, capacity: int, fits: int) -> None:
+    """Beyond its capacity in requests, items or bytes the queue asks the sender to come again, and counts."""
+    one = Setup(SendingQueue.model_validate({"queue_size": capacity, "sizer": sizer}))
+    for _ in range(fits):
+        one.queued.consume(trace_chunk(10))
+    with pytest.raises(QueueFullError) as caught:
+        one.queued.consume(trace_chunk(10))
+    assert caught.value.retry_after_seconds == 1.0
+    assert one.telemetry.value("mlspan_exporter_enqueue_failed_spans", reason="full") == 10
+    assert one.telemetry.value("mlspan_exporter_queue_capacity", signal="traces") == capacity
+    assert one.telemetry.value("mlspan_exporter_queue_size", signal="traces") > 0
+
+
+def test_what_is_being_sent_counts_as_in_the_queue() -> None:
+    """Memory is bounded: room is free only when the backend has answered."""
+    one = Setup(SendingQueue(num_consumers=1, queue_size=1))
+    one.exporter.gate.clear()
+    one.queued.start()
+    one.queued.consume(trace_chunk(1))
+    with pytest.raises(QueueFullError):
+        one.queued.consume(trace_chunk(1))
+    one.exporter.gate.set()
+    one.exporter.sink.wait_for(1)
+    one.queued.shutdown(5)
+
+
+def test_a_request_larger_than_the_queue_is_refused_for_good() -> None:
+    """It could never fit: sending it again cannot help."""
+    one = Setup(SendingQueue(queue_size=5, sizer="items"))
+    with pytest.raises(TooLargeError, match="a request of 6 items exceeds queue_size"):
+        one.queued.consume(trace_chunk(6))
+    assert one.telemetry.value("mlspan_exporter_enqueue_failed_spans", reason="too_large") == 6
+
+
+def test_block_on_overflow_waits_for_room() -> None:
+    """The sender waits, and everything arrives."""
+    one = Setup(SendingQueue(num_consumers=1, queue_size=1, block_on_overflow=True))
+    one.queued.start()
+    for _ in range(50):
+        one.queued.consume(trace_chunk(1))
+    assert one.queued.shutdown(10) == 0
+    assert one.exporter.sink.items == 50
+
+
+def test_a_blocked_sender_is_let_go_at_shutdown() -> None:
+    """A sender that waits for room hears that the processor stops."""
+    queue = BoundedQueue(SendingQueue(queue_size=1, block_on_overflow=True))
+    queue.put(trace_chunk(1))
+    errors: list[Exception] = []
+
+    def put() -> None:
+        try:
+            queue.put(trace_chunk(1))
+        except QueueStoppedError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    queue.close()
+    thread.join(10)
+    assert len(errors) == 1
+
+
+def test_wait_for_result_gives_the_senders_answer() -> None:
+    """The sender waits for the backend, and hears its refusal."""
+    one = Setup(SendingQueue(num_consumers=2, wait_for_result=True))
+    one.exporter.answers = [PermanentError("schema unknown")]
+    one.queued.start()
+    with pytest.raises(PermanentError, match="schema unknown"):
+        one.queued.consume(trace_chunk(1))
+    one.queued.consume(trace_chunk(2))
+    assert one.exporter.sink.items == 2
+    one.queued.shutdown(5)
+
+
+def test_batches_are_joined_bytes() -> None:
+    """Chunks leave together once min_size is reached; the joined bytes are one valid message."""
+    batch = Batch(min_size=5, flush_timeout=1_000.0)
+    one = Setup(SendingQueue(num_consumers=2, batch=batch))
+    one.queued.start()
+    for _ in range(5):
+        one.queued.consume(trace_chunk(2))
+    one.exporter.sink.wait_for(6)
+    first = one.exporter.sink.chunks[0]
+    assert first.items == 6
+    assert span_ids(first.data) == [1, 2, 1, 2, 1, 2]
+    assert one.queued.shutdown(5) == 0  # what waits for company leaves at shutdown
+    assert one.exporter.sink.items == 10
+
+
+def test_a_small_batch_leaves_after_the_flush_timeout() -> None:
+    """flush_timeout bounds the wait for company."""
+    one = Setup()
+    queue = BoundedQueue(SendingQueue(batch=Batch(min_size=100, flush_timeout=0.05)))
+    one.queued = QueuedExporter(
+        one.exporter,
+        "fake",
+        Signal.TRACES,
+        Queued(sending_queue=SendingQueue(batch=Batch(min_size=100, flush_timeout=0.05))),
+        Telemetry(),
+    )
+    one.queued.start()
+    one.queued.consume(trace_chunk(1))
+    one.exporter.sink.wait_for(1)
+    one.queued.shutdown(5)
+    assert queue.size == 0
+
+
+@pytest.mark.parametrize("sizer", ["items", "bytes"])
+def test_max_size_splits_batches(sizer: str) -> None:
+    """No batch exceeds max_size, and no span is lost, doubled or reordered."""
+    limit = 7 if sizer == "items" else len(trace_chunk(7).data) + 60
+    batch = Batch.model_validate({"min_size": 0, "max_size": limit, "sizer": sizer, "flush_timeout": "10ms"})
+    one = Setup(SendingQueue(num_consumers=1, batch=batch))
+    one.queued.consume(trace_chunk(20))
+    one.queued.consume(trace_chunk(3))
+    one.queued.start()
+    assert one.queued.shutdown(5) == 0
+    chunks = one.exporter.sink.chunks
+    assert all(SIZERS[sizer](chunk) <= limit for chunk in chunks)
+    assert [number for chunk in chunks for number in span_ids(chunk.data)] == [*range(1, 21), 1, 2, 3]
+    assert all(validated(Signal.TRACES, chunk.data).items == chunk.items for chunk in chunks)
+    assert one.telemetry.value("mlspan_exporter_queue_size") == 0
+
+
+def test_split_keeps_resources_and_scopes() -> None:
+    """Each part has its own copy of the resource and scope it needs."""
+    chunk = join([trace_chunk(3), trace_chunk(2, "other")])
+    parts = split(chunk, SIZERS["items"], 2)
+    assert [part.items for part in parts] == [2, 1, 2]
+    for part in parts:
+        request = ExportTraceServiceRequest.FromString(part.data)
+        assert request.resource_spans[0].resource.attributes[0].value.string_value == "shop"
+
+
+def test_split_counts_data_points() -> None:
+    """Metrics are split between metrics, and counted in data points."""
+    request = ExportMetricsServiceRequest()
+    scope = request.resource_metrics.add().scope_metrics.add()
+    for number in range(4):
+        metric = scope.metrics.add(name=f"m{number}")
+        for _ in range(3):
+            metric.gauge.data_points.add(as_int=number)
+    parts = split(Chunk(Signal.METRICS, request.SerializeToString(), 12), SIZERS["items"], 6)
+    assert [part.items for part in parts] == [6, 6]
+    # One metric with more points than the limit stays whole.
+    assert [part.items for part in split(parts[0], SIZERS["items"], 1)] == [3, 3]
+
+
+def test_shutdown_drains_the_queue() -> None:
+    """What was taken before is sent, what comes after is refused."""
+    one = Setup(SendingQueue(num_consumers=3))
+    for _ in range(20):
+        one.queued.consume(trace_chunk(1))
+    one.queued.start()
+    assert one.queued.shutdown(10) == 0
+    assert one.exporter.sink.items == 20
+    with pytest.raises(QueueStoppedError):
+        one.queued.consume(trace_chunk(1))
+    assert one.queued.shutdown(10) == 0  # safe twice
+
+
+def test_shutdown_drops_and_counts_after_its_deadline() -> None:
+    """A backend that does not answer cannot hold the process: the rest is counted as lost."""
+    one = Setup(SendingQueue(num_consumers=1))
+    one.exporter.gate.clear()
+    one.queued.start()
+    for _ in range(3):
+        one.queued.consume(trace_chunk(2))
+    assert one.queued.shutdown(0.0) == 6
+    assert one.lost("shutdown") == 6
+    one.exporter.gate.set()
+
+
+def test_shutdown_cuts_waits_short() -> None:
+    """A chunk that waits for its next attempt is tried again at once when the processor stops."""
+    exporter = FakeExporter()
+    exporter.answers = [RetryableError("down", 1_000.0)]
+    telemetry = Telemetry()
+    queued = QueuedExporter(exporter, "fake", Signal.TRACES, Queued(), telemetry)
+    queued.start()
+    queued.consume(trace_chunk(4))
+    while not telemetry.value("mlspan_exporter_retries"):
+        time.sleep(0.001)
+    assert queued.shutdown(20) == 0
+    assert exporter.sink.items == 4
+
+
+def test_shutdown_before_start_is_safe() -> None:
+    """Nothing was taken, nothing is lost."""
+    assert Setup().queued.shutdown(1) == 0
+
+
+def test_fan_out_goes_on_when_one_refuses() -> None:
+    """A refusal by one destination neither stops the others nor reaches the sender."""
+    sink = Sink()
+    FanOut([Refusing(RetryableError("full")), sink, Refusing(PermanentError("no"))]).consume(trace_chunk(2))
+    assert sink.items == 2
+
+
+def test_fan_out_tells_when_nobody_took_it() -> None:
+    """Retryable when any of the refusals was, else permanent."""
+    permanent, retryable = Refusing(PermanentError("no")), Refusing(RetryableError("full", 3.0))
+    with pytest.raises(RetryableError) as caught:
+        FanOut([permanent, retryable]).consume(trace_chunk())
+    assert caught.value.retry_after_seconds == 3.0
+    with pytest.raises(PermanentError):
+        FanOut([permanent, permanent]).consume(trace_chunk())
+
+
+def test_a_dead_backend_does_not_hold_up_the_others() -> None:
+    """With one queue full of a dead backend's data, the other exporter gets everything."""
+    dead, alive = Setup(SendingQueue(num_consumers=1, queue_size=2)), Setup()
+    dead.exporter.gate.clear()
+    both = FanOut([dead.queued, alive.queued])
+    dead.queued.start()
+    alive.queued.start()
+    for _ in range(20):
+        both.consume(trace_chunk(1))
+    alive.exporter.sink.wait_for(20)
+    assert dead.telemetry.value("mlspan_exporter_enqueue_failed_spans", reason="full") == 18
+    dead.exporter.gate.set()
+    alive.queued.shutdown(5)
+    dead.queued.shutdown(5)
+
+
+def test_direct_exporter_answers_the_sender() -> None:
+    """Without a queue the sender hears what the exporter said, and it is counted."""
+    exporter, telemetry = FakeExporter(), Telemetry()
+    direct = DirectExporter(exporter, "fake", Signal.TRACES, None, telemetry)
+    exporter.answers = [RetryableError("busy"), PermanentError("no")]
+    with pytest.raises(RetryableError):
+        direct.consume(trace_chunk(1))
+    with pytest.raises(PermanentError):
+        direct.consume(trace_chunk(2))
+    direct.consume(trace_chunk(3))
+    assert telemetry.value("mlspan_exporter_send_failed_spans", reason="permanent") == 2
+    assert telemetry.value("mlspan_exporter_sent_spans") == 3
+
+
+def test_a_queue_switched_off_still_retries() -> None:
+    """``sending_queue: {enabled: false}`` retries in the sender's thread."""
+    exporter, telemetry, clock = FakeExporter(), Telemetry(), FakeClock()
+    exporter.answers = [RetryableError("busy")]
+    direct = DirectExporter(
+        exporter, "fake", Signal.TRACES, Queued(), telemetry, clock=clock, sleep=clock.sleep
+    )
+    direct.consume(trace_chunk(1))
+    assert exporter.sink.items == 1
+
+
+def test_backoff_is_jittered_within_its_factor() -> None:
+    """Each wait lies within interval × (1 ± factor); intervals grow to max_interval."""
+    low = Backoff(Retry(), uniform=lambda low, high: low)
+    high = Backoff(Retry(), uniform=lambda low, high: high)
+    assert [low.next_seconds(None, 0) for _ in range(7)] == pytest.approx(
+        [2.5, 3.75, 5.625, 8.4375, 12.65625, 15, 15]
+    )
+    assert high.next_seconds(None, 0) == pytest.approx(7.5)
+
+
+def test_backoff_without_end() -> None:
+    """max_elapsed_time 0 never gives up; enabled false gives up at once."""
+    assert Backoff(Retry(max_elapsed_time=0)).next_seconds(None, 1e9) is not None
+    assert Backoff(Retry(enabled=False)).next_seconds(None, 0) is None
