@@ -15,11 +15,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from mlspan.hooks.sklearn import SklearnInstrumentor
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
+
+from mlspan.hooks.sklearn import SklearnInstrumentor
 
 ROUNDS: Final = 25
 SIX: Final = {"a": "predict", "b": "fraud-model", "c": "7", "d": 1, "e": 30, "f": 0.5}
@@ -62,9 +63,7 @@ def _case(name: str, rows: int, columns: int, frame: bool, table: Table, provide
     ratio = statistics.median(a / s for a, s in zip(added, spans, strict=True))
     limit = "1.5 x" if rows == 1 else "1.5 x + 300 µs"
     met = ratio <= 1.5 if rows == 1 else more <= 1.5 * span + 300e-6
-    table.add_row(
-        name, f"{span * 1e6:.1f}", f"{more * 1e6:.1f}", f"{ratio:.2f}", limit, "yes" if met else "NO"
-    )
+    table.add_row(name, f"{span * 1e6:.1f}", f"{more * 1e6:.1f}", f"{ratio:.2f}", limit, "yes" if met else "NO")
 
 
 def main() -> None:

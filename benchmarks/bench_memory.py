@@ -1,7 +1,7 @@
 """Memory over 5 million rows: 10 models of 50 features through decode, windows, drift, quality and enrichment.
 
-Requests of multi-row spans go to the connector in this process, labels for one row in ten after them; the resident memory is
-printed after every half million rows. Flat means: the second half of the run adds less than 2 % to the first half's peak.
+Requests of multi-row spans go to the connector in this process; the resident memory is printed after every tenth of
+the rows. Flat means: the second half of the run adds less than 2 % to the first half's peak.
 Run: ``python benchmarks/bench_memory.py [--rows N]``.
 """
 
@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from mlspan_processor.connector import MlspanConnector
-from mlspan_processor.records import Chunk, RetryableError, Signal
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks import streams
+from mlspan_processor.records import Chunk, RetryableError, Signal
 
 MODELS: Final = 10
 FEATURES: Final = 50
@@ -79,7 +79,9 @@ def main() -> None:
     console = Console()
     console.print(table)
     flat = second <= 1.02 * first
-    console.print(f"peak of the first half {first:.0f} MiB, of the second {second:.0f} MiB: {'flat' if flat else 'NOT FLAT'}")
+    console.print(
+        f"peak of the first half {first:.0f} MiB, of the second {second:.0f} MiB: {'flat' if flat else 'NOT FLAT'}"
+    )
 
 
 if __name__ == "__main__":

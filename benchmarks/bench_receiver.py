@@ -1,8 +1,8 @@
-"""Spans a CPU-second of the whole process: mlspan and the OpenTelemetry Collector on the same stream, and parsing alone.
+"""Spans a CPU-second of the whole process: mlspan and the OpenTelemetry Collector on one stream, and parsing alone.
 
 Both run as processes of their own, OTLP/gRPC in and OTLP/gRPC out to the same kind of sink; a client sends prepared
-requests of 500 spans. CPU is the operating system's own account of the process (user + system, all threads). Model spans
-have one row of 30 features; mlspan turns them into metrics and forwards them enriched, the Collector only forwards.
+requests of 500 spans. CPU is the operating system's account of the process (user + system, all threads). Model
+spans have one row of 30 features; mlspan turns them into metrics and forwards them enriched, the Collector only forwards.
 Run: ``python benchmarks/bench_receiver.py [--spans N]``. The Collector is built at the first run (tests/servers).
 """
 
@@ -134,15 +134,11 @@ def _parse_alone(requests: list[bytes]) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--spans", type=int, default=200_000, help="spans of each kind in a round (default: %(default)s)"
     )
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="rounds, the median counts (default: %(default)s)"
-    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds, the median counts (default: %(default)s)")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     n = options.spans // SPANS_A_REQUEST

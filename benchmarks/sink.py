@@ -1,4 +1,4 @@
-"""An OTLP/gRPC sink of its own process: takes everything, parses nothing, prints its port and, at the end, what it took."""
+"""An OTLP/gRPC sink of its own process: takes everything, parses nothing, prints its port and, at the end, a sum."""
 
 import signal
 from concurrent import futures

@@ -3,17 +3,18 @@
 from typing import Final
 
 import numpy as np
-from mlspan import payload
-from mlspan.semconv import attributes as names
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
+
+from mlspan import payload
+from mlspan.semconv import attributes as names
 
 START_NS: Final = 1_750_000_000_000_000_000
 CLASSES: Final = ("in time", "late")
 
 
-def _value(value: str | int | float | bytes | tuple[str, ...]) -> AnyValue:
+def _value(value: str | float | bytes | tuple[str, ...]) -> AnyValue:
     match value:
         case str():
             return AnyValue(string_value=value)
@@ -27,7 +28,7 @@ def _value(value: str | int | float | bytes | tuple[str, ...]) -> AnyValue:
             return AnyValue(array_value=ArrayValue(values=[_value(text) for text in value]))
 
 
-def _pairs(**values: str | int | float | bytes | tuple[str, ...]) -> list[KeyValue]:
+def _pairs(**values: str | float | bytes | tuple[str, ...]) -> list[KeyValue]:
     return [KeyValue(key=key.replace("__", "."), value=_value(value)) for key, value in values.items()]
 
 

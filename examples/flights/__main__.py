@@ -1,8 +1,8 @@
 """Replay a year of real flights through two services, a model and the processor, and show what mlspan made of it.
 
-A scikit-learn pipeline is trained on January to March 2013. Two FastAPI services run under opentelemetry-instrument: `flights`
-(the model) asks `weather` for its features on every request. April to December are replayed in order, faster than real time;
-the truth about each flight arrives a day after its departure. At the end: realised performance by month beside what the
+A scikit-learn pipeline is trained on January to March 2013. Two FastAPI services run under opentelemetry-instrument:
+`flights` (the model) asks `weather` for its features on every request. April to December are replayed in order, faster
+than real time; the truth about each flight arrives a day after its departure. At the end: realised performance by month beside what the
 reference promised, the drifted features, and where to look next.
 """
 
@@ -79,18 +79,14 @@ def _options(arguments: list[str] | None) -> Options:
         metavar="S",
         help="share of each month's days to replay, 0 < S <= 1 (default: all)",
     )
-    parser.add_argument(
-        "--keep", action="store_true", help="leave everything running at the end, until Ctrl-C"
-    )
+    parser.add_argument("--keep", action="store_true", help="leave everything running at the end, until Ctrl-C")
     parser.add_argument(
         "--folder",
         type=Path,
         help="where the model, the reference and the logs go (default: a temporary folder)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON too")
-    parser.add_argument(
-        "--svg", type=Path, metavar="FILE", help="write the final tables as an SVG picture too"
-    )
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the final tables as an SVG picture too")
     parsed = parser.parse_args(arguments)
     if not 0 < parsed.share <= 1:
         parser.error(f"argument --share: {parsed.share} is not in (0, 1]")

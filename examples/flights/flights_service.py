@@ -1,7 +1,7 @@
 """The flights service: which of these departures will arrive late? Calls the weather service, then the model.
 
-It is started under ``opentelemetry-instrument``. The one line about mlspan names the rows by the airline's own key, so that
-the truth can be told later by that key; without it, rows are named by trace, span and position.
+It is started under ``opentelemetry-instrument``. The one line about mlspan names the rows by the airline's own key, so
+that the truth can be told later by that key; without it, rows are named by trace, span and position.
 """
 
 import os
@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import joblib
-import mlspan
 import pandas as pd
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+import mlspan
 from examples.flights import data
 
 MODEL = joblib.load(os.environ["FLIGHTS_MODEL"])

@@ -95,9 +95,7 @@ class Processes:
             if process.poll() is not None:
                 raise DemoError(f"{name} ended with status {process.returncode}:\n{self._tail(name)}")
             if time.monotonic() > end:
-                raise DemoError(
-                    f"{name} does not answer at {health} after {START_SECONDS} s:\n{self._tail(name)}"
-                )
+                raise DemoError(f"{name} does not answer at {health} after {START_SECONDS} s:\n{self._tail(name)}")
             time.sleep(0.1)
 
     def run(self, name: str, command: list[str], env: Mapping[str, str]) -> str:
@@ -107,9 +105,7 @@ class Processes:
             DemoError: it failed.
         """
         with self.log(name).open("wb") as log:
-            status = subprocess.call(
-                command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env={**os.environ, **env}
-            )
+            status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env={**os.environ, **env})
         if status:
             raise DemoError(f"{name} ended with status {status}:\n{self._tail(name)}")
         return self.log(name).read_text()

@@ -9,8 +9,6 @@ from typing import Any, Final
 import httpx
 import pandas as pd
 
-from examples.flights import data
-
 CONCURRENCY: Final = 8
 LABEL_DELAY: Final = pd.Timedelta(days=1)
 LABELS_A_REQUEST: Final = 2_000
@@ -69,9 +67,7 @@ async def replay(
             start = time.time_ns()
             gate = asyncio.Semaphore(CONCURRENCY)
 
-            async def send(
-                body: dict[str, Any], gate: asyncio.Semaphore = gate, month: int = int(month)
-            ) -> None:
+            async def send(body: dict[str, Any], gate: asyncio.Semaphore = gate, month: int = int(month)) -> None:
                 try:
                     (await client.post(f"{service}/delays", json=body)).raise_for_status()
                     progress(month, len(body["departures"]))

@@ -90,24 +90,16 @@ def _addresses(options: Options) -> Addresses:
     jaeger = options.jaeger
     if jaeger in (None, "auto"):
         # Ours may stand on 4317, so that a Jaeger there is looked for before our ports are chosen.
-        found = (
-            [at for at in ("127.0.0.1:14317", "127.0.0.1:4317") if listens(at)]
-            if answers(f"{JAEGER_UI}/")
-            else []
-        )
+        found = [at for at in ("127.0.0.1:14317", "127.0.0.1:4317") if listens(at)] if answers(f"{JAEGER_UI}/") else []
         if not found and jaeger == "auto":
-            raise DemoError(
-                f"no Jaeger on this machine: nothing answers at {JAEGER_UI} and OTLP port 14317 or 4317"
-            )
+            raise DemoError(f"no Jaeger on this machine: nothing answers at {JAEGER_UI} and OTLP port 14317 or 4317")
         jaeger = found[0] if found else None
     elif jaeger is not None and not listens(jaeger):
         raise DemoError(f'no Jaeger at "{jaeger}": give host:port of its OTLP/gRPC receiver')
     if options.zipkin is not None and not answers(f"{options.zipkin}/health"):
         raise DemoError(f'no Zipkin at "{options.zipkin}": {options.zipkin}/health does not answer')
     if options.prometheus is not None and not answers(f"{options.prometheus}/-/ready"):
-        raise DemoError(
-            f'no Prometheus at "{options.prometheus}": {options.prometheus}/-/ready does not answer'
-        )
+        raise DemoError(f'no Prometheus at "{options.prometheus}": {options.prometheus}/-/ready does not answer')
     at = {
         name: port(wanted)
         for name, wanted in (
@@ -243,9 +235,7 @@ async def _replay(flights: Any, to: Addresses, processes: Processes, console: Co
             bar.update(task, advance=n, description=f"replaying {show.MONTHS[month]}")
 
         try:
-            return await replay(
-                flights, f"http://127.0.0.1:{to.flights}", f"http://{to.http}", PANE_SECONDS, progress
-            )
+            return await replay(flights, f"http://127.0.0.1:{to.flights}", f"http://{to.http}", PANE_SECONDS, progress)
         except* httpx.HTTPError as errors:
             processes.check()
             raise DemoError(f"a request failed: {errors.exceptions[0]!r}") from None
@@ -276,10 +266,6 @@ async def _reports(
             }
             answer = await client.get(url, params=query)
             if answer.status_code != 200:
-                raise DemoError(
-                    f"the processor has no report on {data.MODEL_NAME}: {answer.status_code} {answer.text}"
-                )
-            out.append(
-                {"month": month.month, "flights": month.flights, "folder": str(folder), **answer.json()}
-            )
+                raise DemoError(f"the processor has no report on {data.MODEL_NAME}: {answer.status_code} {answer.text}")
+            out.append({"month": month.month, "flights": month.flights, "folder": str(folder), **answer.json()})
         return out

@@ -10,8 +10,30 @@ from examples.flights import data
 if TYPE_CHECKING:
     from examples.flights.run import Addresses, Options
 
-MONTHS: Final = ("", *"January February March April May June July August September October November December".split())
-METRICS: Final = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "log_loss": "log loss", "precision": "precision", "recall": "recall"}
+MONTHS: Final = (
+    "",
+    *[
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ],
+)
+METRICS: Final = {
+    "accuracy": "accuracy",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss",
+    "precision": "precision",
+    "recall": "recall",
+}
 DRIFTED_PSI: Final = 0.2
 SHOWN_FEATURES: Final = 3
 
@@ -25,14 +47,19 @@ def result(console: Console, reports: list[dict[str, Any]], to: "Addresses", opt
 
 
 def _performance(reports: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"{data.MODEL_NAME} {data.MODEL_VERSION}: realised performance by month", caption="late is the last class: precision and recall are of late flights")
+    table = Table(
+        title=f"{data.MODEL_NAME} {data.MODEL_VERSION}: realised performance by month",
+        caption="late is the last class: precision and recall are of late flights",
+    )
     table.add_column("month")
     for name in ("flights", "labelled", "late"):
         table.add_column(name, justify="right")
     for title in METRICS.values():
         table.add_column(title, justify="right")
     reference = reports[0]["quality"]["metrics"]
-    table.add_row("reference", *[""] * 3, *(_number(reference.get(name, {}).get("reference")) for name in METRICS), style="dim")
+    table.add_row(
+        "reference", *[""] * 3, *(_number(reference.get(name, {}).get("reference")) for name in METRICS), style="dim"
+    )
     for report in reports:
         quality = report["quality"]
         table.add_row(

@@ -1,7 +1,7 @@
 """Train the model on January to March.
 
-Run under ``opentelemetry-instrument`` with OTEL_INSTRUMENTATION_ML_REFERENCE_DIR set, the fit leaves a reference profile
-with the cross-validated performance beside the model: no line here knows of it.
+Run under ``opentelemetry-instrument`` with OTEL_INSTRUMENTATION_ML_REFERENCE_DIR set, the fit leaves a reference
+profile with the cross-validated performance beside the model: no line here knows of it.
 """
 
 import argparse

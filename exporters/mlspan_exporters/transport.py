@@ -103,7 +103,8 @@ class HttpClient:
     def _read(self, response: urllib3.BaseHTTPResponse, url: str, deadline: float) -> bytes:
         parts: list[bytes] = []
         length = 0
-        for part in response.stream(READ_BYTES, decode_content=True):
+        # One read from the socket at a time: a whole block could take any number of timeouts to arrive.
+        while part := response.read1(READ_BYTES, decode_content=True):
             parts.append(part)
             length += len(part)
             if length > MAX_RESPONSE_BYTES:
@@ -153,7 +154,8 @@ def retry_after_seconds(value: str, now: float) -> float | None:
 
 def reason_of(error: urllib3.exceptions.HTTPError) -> str:
     """Return why a request failed, without urllib3's object representations."""
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
+    refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # a subclass of ConnectTimeoutError
+    if isinstance(error, urllib3.exceptions.ConnectTimeoutError) and not refused:
         return "no connection within the timeout"
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return "no answer within the timeout"
@@ -187,6 +189,7 @@ def _pool(url: str, tls: TlsClientSettings) -> urllib3.PoolManager:
             options["server_hostname"] = tls.server_name_override
         if tls.insecure_skip_verify:
             options["assert_hostname"] = False
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it is what the user asked for
     if proxy is not None and not proxy_bypass(parts.netloc):
         return urllib3.ProxyManager(proxy, **options)
     return urllib3.PoolManager(**options)

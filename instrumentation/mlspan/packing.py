@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlspan.budget import ByteBudget
 from mlspan.captured import Input, Output
 from mlspan.columns import U4
+from mlspan.guard import failed
 from mlspan.payload import HEADER, encode
 from mlspan.sampling import sample
 
@@ -53,6 +54,7 @@ def pack(
         if len(data) > settings.max_bytes or not limiter.take(len(data)):
             return None
     except Exception:  # noqa: BLE001 - the user's call goes on
+        failed("pack")
         return None
     return data
 

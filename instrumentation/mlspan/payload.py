@@ -157,8 +157,8 @@ def decode(data: bytes | str) -> Payload:
         data = from_text(data)
     if len(data) < HEADER.size:
         raise PayloadError(f"payload of {len(data)} bytes is shorter than its header ({HEADER.size} bytes)")
-    magic, version, prediction_kind, score_kind, total, rows, columns, outputs, n_scores, flags = (
-        HEADER.unpack_from(data)
+    magic, version, prediction_kind, score_kind, total, rows, columns, outputs, n_scores, flags = HEADER.unpack_from(
+        data
     )
     if magic != MAGIC:
         raise PayloadError(f"payload begins with 0x{magic:02x}, not 0x{MAGIC:02x}")
@@ -172,12 +172,8 @@ def decode(data: bytes | str) -> Payload:
     words = (columns + 31) // 32
     fixed = at + 4 * (words + rows * (columns + outputs + n_scores) + (rows if flags & _HAS_INDICES else 0))
     if len(data) < fixed or (not flags & _HAS_IDS and len(data) != fixed):
-        raise PayloadError(
-            f"payload of {len(data)} bytes does not hold the {fixed} bytes its header announces"
-        )
-    categorical = np.unpackbits(np.frombuffer(data, np.uint8, 4 * words, at), bitorder="little")[
-        :columns
-    ].astype(bool)
+        raise PayloadError(f"payload of {len(data)} bytes does not hold the {fixed} bytes its header announces")
+    categorical = np.unpackbits(np.frombuffer(data, np.uint8, 4 * words, at), bitorder="little")[:columns].astype(bool)
     at += 4 * words
     cells = np.frombuffer(data, "<u4", rows * columns, at).reshape(rows, columns)
     at += 4 * rows * columns

@@ -79,12 +79,12 @@ class Selector:
         "max_rows", "settings",
     )  # fmt: skip
 
-    def __init__(self, settings: "Settings") -> None:
+    def __init__(self, settings: "Settings", codes: TextCodes | None = None) -> None:
         self.settings = settings
         self.content = settings.capture_content
         self.hook: Callable[..., Any] | None = settings.capture_hook
         self.direct = self.content and self.hook is None
-        self.codes = TextCodes(settings.hash_key)
+        self.codes = TextCodes(settings.hash_key) if codes is None else codes
         self.max_rows = max(1, min(settings.max_rows, MAX_COLUMNS))
         self.max_bytes = settings.max_bytes
         self._max_columns = max(0, min(settings.max_columns, MAX_COLUMNS))

@@ -35,23 +35,30 @@ class Label:
     Attributes:
         prediction_id: the user's id of the row, or "{trace id}-{span id}-{row}".
         label: a class as text, or a number.
-        model_name: for ids that several models share; None for any.
+        model: the model's name, for ids that several models share; None for any.
+        timestamp_ns: when the truth was known, or None; kept for people, the join does not need it.
     """
 
     prediction_id: str
     label: str | float
-    model_name: str | None = None
+    model: str | None = None
+    timestamp_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LabelReceipt:
-    """What became of a list of labels: how many joined, wait, are duplicates, conflict, are invalid."""
+    """What became of a list of labels.
+
+    Attributes:
+        joined, waiting, duplicate, conflicting: how many.
+        rejected: (index, reason) of those that are invalid.
+    """
 
     joined: int = 0
     waiting: int = 0
     duplicate: int = 0
     conflicting: int = 0
-    invalid: int = 0
+    rejected: tuple[tuple[int, str], ...] = ()
 
 
 class Join(NamedTuple):
@@ -115,23 +122,26 @@ class Labels:
         for i, place in zip(which.tolist(), places.tolist(), strict=True):
             matches.setdefault(i, []).append(place)
         waits: list[int] = []
+        rejected: list[tuple[int, str]] = []
         for i, label in enumerate(labels):
             found = matches.get(i, [])
-            if label.model_name:
-                found = [place for place in found if self._name(place) == label.model_name]
-            if found:
-                self.counts[self._attach(label, found, joined)] += 1
-            elif label.prediction_id:
+            if label.model:
+                found = [place for place in found if self._name(place) == label.model]
+            if not label.prediction_id:
+                rejected.append((i, "no prediction id"))
+            elif not found:
                 waits.append(i)
             else:
-                self.counts["invalid"] += 1
-        self._hold([labels[i] for i in waits], keys[waits], now)
-        receipt = LabelReceipt(
-            **{
-                state: self.counts[state] - before[state]
-                for state in ("joined", "waiting", "duplicate", "conflicting", "invalid")
-            }
+                state, reason = self._attach(label, found, joined)
+                self.counts[state] += state != "invalid"
+                if state == "invalid":
+                    rejected.append((i, reason))
+        self.counts["invalid"] += len(rejected)
+        self._hold([labels[i] for i in waits], keys[np.array(waits, np.intp)], now)
+        joins, waiting, duplicate, conflicting = (
+            self.counts[state] - before[state] for state in ("joined", "waiting", "duplicate", "conflicting")
         )
+        receipt = LabelReceipt(joins, waiting, duplicate, conflicting, tuple(rejected))
         return receipt, _joins(joined)
 
     def expire(self, now: int) -> None:
@@ -150,11 +160,11 @@ class Labels:
     def _name(self, place: int) -> str:
         return self._resolver.name(int(self.pending.columns["slot"][place]))
 
-    def _attach(self, label: Label, places: list[int], joined: dict[int, list[int]]) -> str:
-        """Give the label to these rows; returns its state."""
+    def _attach(self, label: Label, places: list[int], joined: dict[int, list[int]]) -> tuple[str, str]:
+        """Give the label to these rows; returns its state and, when it is invalid, why."""
         columns = self.pending.columns
-        if not label.model_name and len({self._name(place) for place in places}) > 1:
-            return "invalid"
+        if not label.model and len({self._name(place) for place in places}) > 1:
+            return "invalid", "several models used this prediction id; name the model"
         states = set()
         for place in places:
             slot = int(columns["slot"][place])
@@ -168,7 +178,8 @@ class Labels:
                 states.add("joined")
             else:
                 states.add("duplicate" if had == value else "conflicting")
-        return next(s for s in ("joined", "conflicting", "duplicate", "invalid") if s in states)
+        state = next(s for s in ("joined", "conflicting", "duplicate", "invalid") if s in states)
+        return state, f'label "{label.label}" is no number' if state == "invalid" else ""
 
     def _hold(self, labels: Sequence[Label], keys: NDArray[np.uint64], now: int) -> None:
         fresh = []
@@ -178,8 +189,10 @@ class Labels:
                 self._waiting[key] = [(label, now, False)]
                 fresh.append(key)
                 self.counts["waiting"] += 1
-            elif any(other.model_name == label.model_name for other, _, _ in entries):
-                same = any(other == label for other, _, _ in entries)
+            elif any(other.model == label.model for other, _, _ in entries):
+                same = any(
+                    (other.model, other.label) == (label.model, label.label) for other, _, _ in entries
+                )
                 self.counts["duplicate" if same else "conflicting"] += 1
             elif len(entries) < 16:  # one id, labels for several models
                 entries.append((label, now, False))
@@ -199,8 +212,8 @@ class Labels:
             key = int(rows.keys[new[i]])
             entries = self._waiting.get(key, [])
             for at, (label, since, done) in enumerate(entries):
-                if label.model_name in (None, "", self._resolver.name(rows.slot)):
-                    state = self._attach(label, [int(places[i])], joined)
+                if label.model in {None, "", self._resolver.name(rows.slot)}:
+                    state, _ = self._attach(label, [int(places[i])], joined)
                     # It stays until it expires, for another version of the model that predicts the same id.
                     entries[at] = (label, since, True)
                     if not done:

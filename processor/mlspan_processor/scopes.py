@@ -5,10 +5,11 @@ In: raw InstrumentationScope bytes. Out: a Schema, the same object for the same 
 the oldest forgotten first; one scope's names are bounded by the request that carried them.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
 
 from mlspan.profile import CATEGORICAL, TYPES
@@ -26,9 +27,11 @@ class Schema:
         classes: texts of the classes, () for none.
         names, types: of the payload's columns.
         categorical: (n_columns,) bool, as the payload's bitmap must say.
+        shown: what the summary writes before each column's value; made by enrich.py.
     """
 
-    __slots__ = ("categorical", "classes", "model", "names", "task", "types")
+    __slots__ = ("categorical", "classes", "model", "names", "shown", "task", "types")
+    shown: NDArray[Any] | None
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class Schema:
         self.classes = classes
         self.names = columns
         self.types = types
+        self.shown = None
         self.categorical = np.array([kind == CATEGORICAL for kind in types], bool)
 
 

@@ -89,6 +89,13 @@ METRICS: tuple[Row, ...] = (
         "A connector's own counters, by name.",
         ("connector", "name"),
     ),
+    Row(
+        "mlspan_exporter_count",
+        "counter",
+        "1",
+        "An exporter's own counters, by name.",
+        ("exporter", "name"),
+    ),
     Row("mlspan_process_uptime", "counter", "s", "Time since the start."),
     Row("mlspan_process_cpu_seconds", "counter", "s", "User and system time."),
     Row("mlspan_process_memory_rss", "gauge", "By", "Resident memory."),
@@ -137,7 +144,7 @@ class Telemetry:
         self._lock = threading.Lock()
         self._counters: dict[tuple[str, Labels], Counter] = {}
         self._gauges: dict[tuple[str, Labels], Callable[[], float]] = {}
-        self._maps: list[tuple[str, Callable[[], Mapping[str, float]]]] = []
+        self._parts: list[tuple[str, str, Callable[[], Mapping[str, float]]]] = []
         started = clock()
         self.observe("mlspan_process_uptime", lambda: clock() - started)
         self.observe("mlspan_process_cpu_seconds", lambda: sum(os.times()[:2]))
@@ -162,20 +169,22 @@ class Telemetry:
         with self._lock:
             self._gauges[name, _labels(name, labels)] = read
 
-    def observe_connector(self, connector: str, read: Callable[[], Mapping[str, float]]) -> None:
-        """Publish a connector's own counters under its id."""
+    def observe_part(
+        self, kind: Literal["connector", "exporter"], name: str, read: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """Publish a connector's or exporter's own counters under its id."""
         with self._lock:
-            self._maps.append((connector, read))
+            self._parts.append((kind, name, read))
 
     def read(self) -> dict[tuple[str, Labels], float]:
         """Return every series' value."""
         with self._lock:
-            counters, gauges, maps = dict(self._counters), dict(self._gauges), list(self._maps)
+            counters, gauges, parts = dict(self._counters), dict(self._gauges), list(self._parts)
         values = {key: counter.value for key, counter in counters.items()}
         values |= {key: read() for key, read in gauges.items()}
-        for connector, read_map in maps:
-            for name, value in read_map().items():
-                values["mlspan_connector_count", (("connector", connector), ("name", name))] = value
+        for kind, part, read_part in parts:
+            for name, value in read_part().items():
+                values[f"mlspan_{kind}_count", ((kind, part), ("name", name))] = value
         return values
 
     def value(self, name: str, **labels: str) -> float:

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from pydantic import BaseModel, ConfigDict
 
 from mlspan_processor.config.components import ALL_SIGNALS, ComponentType, Kind
+from mlspan_processor.labels import Label, LabelReceipt
 from mlspan_processor.records import Chunk, Consumer, ExportResult, ItemError, Signal
 
 
@@ -133,6 +134,7 @@ class FakeConnector:
         self.outputs: dict[Signal, Consumer] = {}
         self.calls: list[str] = []
         self.taken = Sink()
+        self.labels: list[Label] = []
 
     def consume(self, chunk: Chunk) -> None:
         """Remember; hand on to the output of the same signal."""
@@ -151,6 +153,24 @@ class FakeConnector:
     def counters(self) -> Mapping[str, int | float]:
         """Return how many items came."""
         return {"items": self.taken.items}
+
+    def submit_labels(self, labels: list[Label]) -> LabelReceipt:
+        """Remember; reject labels for the prediction id "unknown"."""
+        rejected = tuple((i, "no such prediction") for i, one in enumerate(labels) if one.prediction_id == "unknown")
+        self.labels += labels
+        return LabelReceipt(joined=len(labels) - len(rejected), rejected=rejected)
+
+    def status(self) -> dict[str, Any]:
+        """Return one model."""
+        return {"models": [{"name": "fraud-model", "version": "7"}]}
+
+    def report(
+        self, model: str, version: str | None = None, start_ns: int | None = None, end_ns: int | None = None
+    ) -> dict[str, Any]:
+        """Return the arguments; KeyError for any model but "fraud-model"."""
+        if model != "fraud-model":
+            raise KeyError(model)
+        return {"model": model, "version": version, "start_ns": start_ns, "end_ns": end_ns}
 
 
 def fake_connector_type(

@@ -89,12 +89,15 @@ def wire(
     """Build every part and connect them."""
     parts = Parts()
     for component in configuration.of(Kind.EXPORTER):
-        parts.exporters[component.id] = component.type.implementation(component.settings, component.id)
+        exporter = component.type.implementation(component.settings, component.id)
+        parts.exporters[component.id] = exporter
+        if hasattr(exporter, "counters"):
+            telemetry.observe_part("exporter", component.id, exporter.counters)
     for component in configuration.of(Kind.CONNECTOR):
         connector = component.type.implementation(component.settings, component.id, wall_clock_ns)
         connector.outputs = {}
         parts.connectors[component.id] = connector
-        telemetry.observe_connector(component.id, connector.counters)
+        telemetry.observe_part("connector", component.id, connector.counters)
     gates = {
         component.id: MemoryGate(component.settings, component.id, clock=clock)  # type: ignore[arg-type]  # its type
         for component in configuration.of(Kind.PROCESSOR)
@@ -107,8 +110,8 @@ def wire(
             if name in parts.connectors:
                 sinks.append(parts.connectors[name])
             else:
-                exporter = configuration.components[Kind.EXPORTER, name]
-                sinks.append(_sender(parts, exporter, spec.signal, telemetry, clock))
+                target = configuration.components[Kind.EXPORTER, name]
+                sinks.append(_sender(parts, target, spec.signal, telemetry, clock))
         consumer: Consumer = sinks[0] if len(sinks) == 1 else FanOut(sinks)
         for name in reversed(spec.processors):
             consumer = LimitedConsumer(gates[name], consumer, telemetry)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from mlspan_processor.batching import SIZERS, join, split
@@ -44,6 +45,14 @@ class Setup:
         return self.telemetry.value("mlspan_exporter_sent_spans")
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds; fail after 20 seconds."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def span_ids(data: bytes) -> list[int]:
     """Return the ids of all spans, in order."""
     request = ExportTraceServiceRequest.FromString(data)
@@ -83,13 +92,13 @@ def test_a_retryable_failure_is_tried_again_until_it_passes() -> None:
 
 def test_retries_end_after_max_elapsed_time() -> None:
     """What a dead backend never takes is dropped and counted."""
-    one = Setup(retry=Retry(randomization_factor=0, max_elapsed_time=20.0))
+    one = Setup(retry=Retry.model_validate({"randomization_factor": 0, "max_elapsed_time": "20s"}))
     one.exporter.answers = [RetryableError("down") for _ in range(50)]
     one.queued.start()
     one.queued.consume(trace_chunk(2))
     one.queued.consume(trace_chunk(1))
+    until(lambda: one.lost("retries") == 3)
     one.queued.shutdown(5)
-    assert one.lost("retries") == 3
     assert one.sent() == 0
     # 5 s, 7.5 s; 11.25 s more would exceed 20 s: three attempts each.
     assert one.exporter.calls.count("export") == 6
@@ -199,7 +208,7 @@ def test_wait_for_result_gives_the_senders_answer() -> None:
 
 def test_batches_are_joined_bytes() -> None:
     """Chunks leave together once min_size is reached; the joined bytes are one valid message."""
-    batch = Batch(min_size=5, flush_timeout=1_000.0)
+    batch = Batch.model_validate({"min_size": 5, "flush_timeout": "1h"})
     one = Setup(SendingQueue(num_consumers=2, batch=batch))
     one.queued.start()
     for _ in range(5):
@@ -214,20 +223,14 @@ def test_batches_are_joined_bytes() -> None:
 
 def test_a_small_batch_leaves_after_the_flush_timeout() -> None:
     """flush_timeout bounds the wait for company."""
-    one = Setup()
-    queue = BoundedQueue(SendingQueue(batch=Batch(min_size=100, flush_timeout=0.05)))
-    one.queued = QueuedExporter(
-        one.exporter,
-        "fake",
-        Signal.TRACES,
-        Queued(sending_queue=SendingQueue(batch=Batch(min_size=100, flush_timeout=0.05))),
-        Telemetry(),
-    )
-    one.queued.start()
-    one.queued.consume(trace_chunk(1))
-    one.exporter.sink.wait_for(1)
-    one.queued.shutdown(5)
-    assert queue.size == 0
+    exporter = FakeExporter()
+    batch = Batch.model_validate({"min_size": 100, "flush_timeout": "50ms"})
+    settings = Queued(sending_queue=SendingQueue(batch=batch))
+    queued = QueuedExporter(exporter, "fake", Signal.TRACES, settings, Telemetry())
+    queued.start()
+    queued.consume(trace_chunk(1))
+    exporter.sink.wait_for(1)
+    queued.shutdown(5)
 
 
 @pytest.mark.parametrize("sizer", ["items", "bytes"])
@@ -301,11 +304,11 @@ def test_shutdown_cuts_waits_short() -> None:
     exporter = FakeExporter()
     exporter.answers = [RetryableError("down", 1_000.0)]
     telemetry = Telemetry()
-    queued = QueuedExporter(exporter, "fake", Signal.TRACES, Queued(), telemetry)
+    settings = Queued(retry_on_failure=Retry(max_elapsed_time=0))
+    queued = QueuedExporter(exporter, "fake", Signal.TRACES, settings, telemetry)
     queued.start()
     queued.consume(trace_chunk(4))
-    while not telemetry.value("mlspan_exporter_retries"):
-        time.sleep(0.001)
+    until(lambda: telemetry.value("mlspan_exporter_retries") == 1)
     assert queued.shutdown(20) == 0
     assert exporter.sink.items == 4
 

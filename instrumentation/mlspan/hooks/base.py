@@ -188,6 +188,10 @@ class Wrapping:
                     else:
                         self._classes.add(part)
 
+    def has_wrapped(self, cls: type) -> bool:
+        """Whether calls of its instances pass through us."""
+        return any(part in self._classes for part in cls.__mro__)
+
     def restore(self) -> None:
         """Put every attribute back."""
         for cls in list(self._classes):

@@ -57,5 +57,87 @@ def _end() -> None:
     while _watched:
         owner, original, replacement = _watched.pop()
         if vars(owner).get("__init_subclass__") is replacement:
-            owner.__init_subclass__ = original
+            if original is None:
+                del owner.__init_subclass__
+            else:
+                owner.__init_subclass__ = original
     runtime.stop()
+
+
+# (class, what its __init_subclass__ was: None for inherited, what it is)
+_watched: list[tuple[Any, Any, Any]] = []
+_being_defined: set[type] = set()
+
+
+def _adopt_all(module: types.ModuleType) -> None:
+    """``sklearn.base`` is there: wrap what exists, and watch for what comes."""
+    running = runtime.current()
+    base: type = module.BaseEstimator
+    if running is None or running.base is base:
+        return
+    running.base = base
+    existing = list(_subclasses(base))
+    mixins = [value for value in vars(module).values() if isinstance(value, type)]
+    owners = _owners({part for cls in (base, *existing, *mixins) for part in cls.__mro__})
+    for owner in owners:
+        _watch(owner, vars(owner)["__init_subclass__"])
+    if not any(issubclass(base, owner) for owner in owners):
+        _watch(base, None)
+    for cls in existing:
+        running.wrapping.adopt(cls)
+
+
+def _subclasses(base: type) -> Iterable[type]:
+    """The class and everything made from it, each once."""
+    found = {base: None}
+    waiting = [base]
+    while waiting:
+        for cls in type.__subclasses__(waiting.pop()):
+            if cls not in found:
+                found[cls] = None
+                waiting.append(cls)
+    return found
+
+
+def _owners(classes: Iterable[type]) -> list[type]:
+    return [
+        cls
+        for cls in classes
+        if cls is not object and isinstance(vars(cls).get("__init_subclass__"), classmethod)
+    ]
+
+
+def _watch(owner: Any, original: Any) -> None:
+    """Hear of each new subclass when all of the ``__init_subclass__`` of its bases have run.
+
+    scikit-learn's own wrap methods of the new class (``set_output``); the wrapper that is put on last comes off first.
+    """
+
+    @functools.wraps(object.__init_subclass__ if original is None else original.__func__)
+    def __init_subclass__(cls: type, /, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - the name it replaces
+        is_outermost = cls not in _being_defined
+        _being_defined.add(cls)
+        try:
+            bound: Callable[..., None] = (
+                super(owner, cls).__init_subclass__ if original is None else original.__get__(None, cls)
+            )
+            bound(*args, **kwargs)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
+        finally:
+            if is_outermost:
+                _being_defined.discard(cls)
+        if is_outermost:
+            _defined(cls)
+
+    replacement = classmethod(__init_subclass__)
+    owner.__init_subclass__ = replacement
+    _watched.append((owner, original, replacement))
+
+
+@guarded("sklearn: new class", None)
+def _defined(cls: type) -> None:
+    running = runtime.current()
+    if running is not None and running.base is not None and issubclass(cls, running.base):
+        running.adopt_new(cls)

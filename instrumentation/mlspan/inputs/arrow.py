@@ -27,9 +27,7 @@ class TableSource:
         self.rows = int(table.num_rows)
         self.columns = int(table.num_columns)
         self.names = tuple(map(str, table.schema.names))
-        self.python_columns = sum(
-            not str(kind).startswith((*_NUMBERS, *_TIMES, "bool")) for kind in table.schema.types
-        )
+        self.python_columns = sum(not str(kind).startswith((*_NUMBERS, *_TIMES, "bool")) for kind in table.schema.types)
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
         """One block a column."""

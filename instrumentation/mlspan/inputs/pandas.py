@@ -43,8 +43,7 @@ _EXTENSIONS: Final = {
     "SparseDtype": _SPARSE,
     "ArrowDtype": _ARROW,
     **dict.fromkeys(
-        [f"{sign}Int{bits}Dtype" for sign in ("", "U") for bits in (8, 16, 32, 64)]
-        + ["Float32Dtype", "Float64Dtype"],
+        [f"{sign}Int{bits}Dtype" for sign in ("", "U") for bits in (8, 16, 32, 64)] + ["Float32Dtype", "Float64Dtype"],
         _NULLABLE,
     ),
 }
@@ -197,11 +196,11 @@ def _read(reader: str, array: Any, indices: Indices | None) -> tuple[Values, str
     if reader in (_STRING, _ARROW) and hasattr(array, "__arrow_array__"):
         values, kind = arrow_values(array.__arrow_array__(), indices)
         return values, CATEGORICAL if reader == _STRING else kind
-    if reader in (_FLOAT, _BOOL, _COMPLEX):
+    if reader in (_FLOAT, _BOOL, _COMPLEX) or isinstance(array.dtype, np.dtype):
         plain = array.to_numpy()
         return plain if indices is None else plain[indices], None
     sampled = array if indices is None else array.take(indices)
-    if reader == _TIME:
+    if reader == _TIME:  # a time zone's dates as dates in UTC
         kind = "m8" if getattr(array.dtype, "kind", "M") == "m" else "M8"
         return np.asarray(sampled, f"{kind}[ns]"), None
     if reader in (_NULLABLE, _NULLABLE_BOOL):

@@ -40,5 +40,3 @@ def looks_like_text(values: "Sequence[Any] | NDArray[Any]") -> bool:
     if isinstance(values, np.ndarray) and values.dtype.kind != "O":
         return values.dtype.kind in "UST"
     return any(isinstance(value, (str, bytes)) for value in values[:_PEEKED])
-
-

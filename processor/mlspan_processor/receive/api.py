@@ -6,11 +6,12 @@ Only there when the configuration has a connector that understands them.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import orjson
 from aiohttp import web
 
+from mlspan_processor.labels import Label, LabelReceipt
 from mlspan_processor.receive.http import JSON, HttpError, HttpReceiver
 from mlspan_processor.receive.label_lines import (
     CSV_TYPES,
@@ -23,9 +24,6 @@ from mlspan_processor.receive.label_lines import (
 from mlspan_processor.records import RetryableError
 from mlspan_processor.telemetry import Telemetry
 
-if TYPE_CHECKING:
-    from mlspan_processor.labels import Label, LabelReceipt
-
 LABELS_PATH = "/v1/labels"
 MODELS_PATH = "/v1/models"
 _LABEL_TYPES = frozenset({JSON, *JSON_LINES_TYPES, *CSV_TYPES})
@@ -37,7 +35,7 @@ _NANOSECONDS_FROM = 1e15
 class ModelApi(Protocol):
     """What a connector offers beyond chunks; see connector.py."""
 
-    def submit_labels(self, labels: "list[Label]") -> "LabelReceipt":
+    def submit_labels(self, labels: list[Label]) -> LabelReceipt:
         """Take labels; raise RetryableError when its input is full."""
 
     def status(self) -> dict[str, Any]:
@@ -126,9 +124,7 @@ class _Handlers:
         return _json(report)
 
 
-def _label(line: LabelLine) -> "Label":
-    from mlspan_processor.labels import Label
-
+def _label(line: LabelLine) -> Label:
     return Label(
         prediction_id=line.prediction_id, label=line.label, model=line.model, timestamp_ns=line.timestamp_ns
     )

@@ -1,0 +1,97 @@
+"""What a user calls: instrument, uninstrument, instrument_model. (`prediction_context` and `feedback` have files of
+their own.)
+
+Guarantee: no call raises for a reason of ours.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from opentelemetry.instrumentation.dependencies import DependencyConflictError
+from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_DISABLED_INSTRUMENTATIONS
+
+from mlspan import runtime
+from mlspan.guard import failed, warn_once
+from mlspan.hooks.sklearn import SklearnInstrumentor
+from mlspan.models import register
+
+M = TypeVar("M")
+
+INSTRUMENTORS: Final[dict[str, Callable[[], SklearnInstrumentor]]] = {"mlspan_sklearn": SklearnInstrumentor}
+"""Entry point -> instrumentor, as in pyproject.toml."""
+
+_logger = logging.getLogger(__name__)
+
+
+def instrument(**options: Any) -> None:
+    """Do what ``opentelemetry-instrument`` does for the libraries that mlspan knows.
+
+    Libraries that are not installed, or switched off by ``OTEL_PYTHON_DISABLED_INSTRUMENTATIONS``, are passed over. The
+    SDK is the user's: set up before or after this.
+
+    Args:
+        options: fields of `mlspan.config.Settings`, which win over the environment, and ``tracer_provider``.
+    """
+    disabled = {name.strip() for name in os.environ.get(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "").split(",")}
+    for name, instrumentor in INSTRUMENTORS.items():
+        if disabled & {name, "*"}:
+            _logger.debug("%s is disabled by %s", name, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS)
+            continue
+        try:
+            instrumentor().instrument(raise_exception_on_conflict=True, **options)
+        except DependencyConflictError as error:
+            found = error.conflict.found or getattr(error.conflict, "found_any", None)
+            _logger.log(logging.ERROR if found else logging.DEBUG, "%s: %s", name, error)
+        except Exception:  # noqa: BLE001 - the user's program starts without us
+            failed("api: instrument")
+
+
+def uninstrument() -> None:
+    """Put back everything that `instrument` and `instrument_model` replaced."""
+    for instrumentor in INSTRUMENTORS.values():
+        if instrumentor().is_instrumented_by_opentelemetry:
+            instrumentor().uninstrument()
+    runtime.stop()
+
+
+def instrument_model(
+    model: M,
+    name: str | None = None,
+    version: str | None = None,
+    feature_names: Sequence[str] | None = None,
+    task: str | None = None,
+) -> M:
+    """Trace this object as a model, and call it by this name; the way for classes that are no scikit-learn estimators.
+
+    What is said here holds for this object (not for its copies) and wins over the settings; what is left out is as for
+    any model. Calling it again says everything anew.
+
+    Args:
+        model: any object whose class has methods like ``predict(X)``.
+        name: the model's name, as its users know it.
+        version: its version; without one, a fingerprint of the fitted model.
+        feature_names: names of the input's columns, for inputs without names.
+        task: one of classification, regression, multilabel, clustering, outlier_detection, transformation, other.
+
+    Returns:
+        The same object.
+    """
+    try:
+        names = None if feature_names is None else tuple(map(str, feature_names))
+        register(model, name, version, names, task)
+        running = runtime.ensure()
+        running.wrapping.adopt(type(model))
+        running.emitter.models.reset(model)
+        if not running.wrapping.has_wrapped(type(model)):
+            warn_once(
+                "api: instrument_model", "%s has no method that could be traced", type(model).__qualname__
+            )
+    except TypeError:
+        warn_once(
+            "api: instrument_model", "%s takes no weak reference: not traced", type(model).__qualname__
+        )
+    except Exception:  # noqa: BLE001 - the user has his model
+        failed("api: instrument_model")
+    return model

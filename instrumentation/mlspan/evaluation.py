@@ -1,0 +1,187 @@
+"""Stage 1, what a model promises: the performance that the user's own evaluation has measured.
+
+Reads results of scikit-learn's cross-validation, searches and ``score``, writes figures by metric name (the last part of
+``ml.quality.*``), with their standard deviation over the folds. What was cross-validated is not the object that is fitted
+afterwards, but a copy: the two are matched by class and parameters. Memory: the last 64 evaluations, figures only.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlspan.columns import text_of
+from mlspan.fingerprint import IGNORED, fingerprint
+
+MAX_EVALUATIONS: Final = 64
+
+METRICS: Final[Mapping[str, tuple[str, float]]] = {
+    "accuracy": ("accuracy", 1),
+    "balanced_accuracy": ("balanced_accuracy", 1),
+    "precision": ("precision", 1),
+    "precision_macro": ("precision", 1),
+    "recall": ("recall", 1),
+    "recall_macro": ("recall", 1),
+    "f1": ("f1", 1),
+    "f1_macro": ("f1", 1),
+    "roc_auc": ("roc_auc", 1),
+    "roc_auc_ovr": ("roc_auc", 1),
+    "neg_log_loss": ("log_loss", -1),
+    "neg_brier_score": ("brier", -1),
+    "neg_mean_absolute_error": ("mae", -1),
+    "neg_root_mean_squared_error": ("rmse", -1),
+    "r2": ("r2", 1),
+}
+"""scikit-learn's name of a score: our name of the metric, and its sign there."""
+
+
+@dataclass
+class Evaluation:
+    """Figures of one model.
+
+    Attributes:
+        sources: who measured, latest last: "cross_validate", "cross_val_predict", "search", "score".
+        metrics: value and standard deviation over the folds (NaN: unknown) by metric name.
+        rows: rows of the latest evaluation.
+    """
+
+    sources: list[str] = field(default_factory=list)
+    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+    rows: int = 0
+
+    def add(self, source: str, metrics: Mapping[str, tuple[float, float]], rows: int) -> None:
+        """Take over newer figures."""
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value[0])}
+        if finite:
+            self.metrics.update(finite)
+            self.sources = [*(known for known in self.sources if known != source), source]
+            self.rows = rows
+
+    def performance(self) -> dict[str, float]:
+        """The figures as a profile keeps them: "accuracy", "accuracy_sd" where known, and "rows"."""
+        figures: dict[str, float] = {}
+        for name, (value, deviation) in self.metrics.items():
+            figures[name] = value
+            if math.isfinite(deviation):
+                figures[f"{name}_sd"] = deviation
+        if figures:
+            figures["rows"] = float(self.rows)
+        return figures
+
+
+_evaluations: dict[str, Evaluation] = {}
+
+
+def recipe(model: Any) -> str:
+    """Class and parameters as one text; the same for a model, its copies, and any of them fitted.
+
+    Nested estimators count by class, since theirs are among the parameters too; how much of the machine to use does not.
+    """
+    parameters = {
+        name: type(value).__qualname__ if hasattr(value, "get_params") else _parameter(value)
+        for name, value in model.get_params(deep=True).items()
+        if name.rpartition("__")[2] not in IGNORED
+    }
+    return f"{type(model).__module__}.{type(model).__qualname__} {fingerprint(parameters)}"
+
+
+def evaluation_of(model: Any) -> Evaluation:
+    """What is known of models made like this one; a new, empty evaluation when nothing is."""
+    key = recipe(model)
+    found = _evaluations.get(key)
+    if found is None:
+        found = Evaluation()
+        while len(_evaluations) >= MAX_EVALUATIONS:
+            del _evaluations[next(iter(_evaluations))]
+        _evaluations[key] = found
+    return found
+
+
+def forget() -> None:
+    """Drop all evaluations."""
+    _evaluations.clear()
+
+
+def fold_metrics(scores: Mapping[str, Any], default: str | None) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation over folds.
+
+    Args:
+        scores: (n_folds,) scores by scikit-learn's name; "score" is the only one of several.
+        default: the name that "score" stands for; None: unknown.
+    """
+    found = {}
+    for name, values in scores.items():
+        metric = METRICS.get(default or "") if name == "score" else METRICS.get(name)
+        if metric is not None:
+            folds = np.asarray(values, np.float64)
+            deviation = float(folds.std(ddof=1)) if len(folds) > 1 else math.nan
+            found[metric[0]] = (metric[1] * float(folds.mean()), deviation)
+    return found
+
+
+def default_score(model: Any, scoring: object) -> str | None:
+    """The name of the score that `scoring` asks for: None is the model's own."""
+    if isinstance(scoring, str):
+        return scoring
+    return own_score(model) if scoring is None else None
+
+
+def own_score(model: Any) -> str | None:
+    """What ``model.score`` measures: accuracy of a classifier, r2 of a regressor; None for others."""
+    kind = getattr(model, "_estimator_type", None)
+    if kind is None and hasattr(model, "__sklearn_tags__"):
+        kind = model.__sklearn_tags__().estimator_type
+    return {"classifier": "accuracy", "regressor": "r2"}.get(kind or "")
+
+
+def prediction_metrics(y: NDArray[Any], result: NDArray[Any], method: str, score: str | None) -> dict[str, float]:
+    """Figures of out-of-fold predictions.
+
+    Args:
+        y: (n_rows,) labels.
+        result: (n_rows,) predictions, or (n_rows, n_classes) probabilities in the order of the sorted labels.
+        method: "predict" or "predict_proba"; nothing is known of others.
+        score: "accuracy" for a classifier, "r2" for a regressor.
+    """
+    if y.ndim != 1 or len(result) != len(y) or not len(y):
+        return {}
+    if method == "predict" and result.ndim == 1:
+        if score == "accuracy":
+            return {"accuracy": float(np.mean(np.asarray(result == y)))}
+        if score == "r2":
+            return _regression_metrics(np.asarray(y, np.float64), np.asarray(result, np.float64))
+    if method == "predict_proba" and result.ndim == 2:
+        classes, index = np.unique(y, return_inverse=True)
+        if len(classes) != result.shape[1]:
+            return {}
+        rows = np.arange(len(y))
+        tiny = float(np.finfo(np.float64).eps)
+        right = result[rows, index]
+        squares = (result**2).sum(axis=1) - 2 * right + 1
+        return {
+            "accuracy": float(np.mean(result.argmax(axis=1) == index)),
+            "log_loss": float(-np.log(np.clip(right, tiny, 1)).mean()),
+            "brier": float(squares.mean() / 2),
+        }
+    return {}
+
+
+def _regression_metrics(y: NDArray[np.float64], result: NDArray[np.float64]) -> dict[str, float]:
+    errors = result - y
+    spread = float(((y - y.mean()) ** 2).sum())
+    figures = {"mae": float(np.abs(errors).mean()), "rmse": math.sqrt(float((errors**2).mean()))}
+    if spread > 0:
+        figures["r2"] = 1 - float((errors**2).sum()) / spread
+    return figures
+
+
+def _parameter(value: Any) -> Any:
+    """A parameter that means the same whether it is a list of estimators or of their fitted selves."""
+    if isinstance(value, (list, tuple)):
+        return [_parameter(part) for part in value]
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        return type(value).__qualname__
+    return text_of(value) if isinstance(value, np.generic) else value

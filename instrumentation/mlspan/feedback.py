@@ -1,0 +1,142 @@
+"""Stage 4, feedback: the true answer of a prediction, sent when it is known.
+
+Reads ids and labels, writes one span per label, with a link to the prediction's span where the id tells it. A span that
+the sampler refuses becomes a log event with the same attributes, since labels must not be sampled twice.
+Guarantee: never raises. Needs no instrumentation in the process, only an OpenTelemetry SDK.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from time import time_ns
+from typing import Any, Final
+
+from opentelemetry import _logs, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, NonRecordingSpan, Tracer
+
+import mlspan
+from mlspan import runtime
+from mlspan.guard import failed, warn_once
+from mlspan.models import SCOPE
+from mlspan.prediction import span_of
+from mlspan.semconv import attributes as names
+from mlspan.semconv.events import ML_FEEDBACK
+
+OPERATION: Final = "feedback"
+
+
+def feedback(
+    prediction_id: object,
+    label: object,
+    model: str | None = None,
+    timestamp: datetime | float | None = None,
+) -> None:
+    """Say what the right answer of a prediction was.
+
+    Args:
+        prediction_id: the id from `prediction_context`, or a sequence of them.
+        label: the true class or number, or as many of them as ids. Numbers travel as double, bool and everything else
+            as the text that ``str`` makes of it, as classes do.
+        model: the model's name, where an id may belong to several.
+        timestamp: when the label was known, as `datetime` or seconds since 1970; None: now.
+    """
+    try:
+        _send(prediction_id, label, model, timestamp)
+    except Exception:  # noqa: BLE001 - the user's code goes on
+        failed("feedback")
+
+
+def label_of(label: object) -> str | float:
+    """How a label travels: a number as float, anything else as text.
+
+    >>> label_of(3), label_of(True), label_of("late")
+    (3.0, 'True', 'late')
+    """
+    item = getattr(label, "item", None)
+    if item is not None and getattr(label, "size", None) == 1:
+        label = item()  # a scalar of numpy
+    if isinstance(label, (int, float)) and not isinstance(label, bool):
+        return float(label)
+    return str(label)
+
+
+def _send(prediction_id: object, label: object, model: str | None, timestamp: datetime | float | None) -> None:
+    ids = _listed(prediction_id)
+    labels = _listed(label) if ids is not None else [label]
+    if ids is None:
+        ids = [prediction_id]
+    if labels is None or len(ids) != len(labels):
+        count = 1 if labels is None else len(labels)
+        warn_once(
+            "feedback: labels", "feedback got %d prediction ids and %d labels; none is sent", len(ids), count
+        )
+        return
+    running = runtime.current()
+    emitter = None if running is None else running.emitter
+    tracer = trace.get_tracer(
+        SCOPE, mlspan.__version__, None if emitter is None else emitter.tracer_provider, names.SCHEMA_URL
+    )
+    title = OPERATION if model is None else f"{OPERATION} {model}"
+    time = _nanoseconds(timestamp)
+    for one_id, one_label in zip(ids, labels, strict=True):
+        attributes: dict[str, Any] = {
+            names.ML_PREDICTION_ID: str(one_id),
+            names.ML_FEEDBACK_LABEL: label_of(one_label),
+        }
+        if model is not None:
+            attributes[names.ML_MODEL_NAME] = model
+        if not _send_span(tracer, title, attributes, time):
+            _send_event(attributes, time)
+        elif emitter is not None:
+            emitter.note_end()
+
+
+def _send_span(tracer: Tracer, title: str, attributes: dict[str, Any], time: int | None) -> bool:
+    """Whether the label went out as a span."""
+    target = span_of(attributes[names.ML_PREDICTION_ID])
+    span = tracer.start_span(
+        title,
+        attributes={names.ML_OPERATION_NAME: OPERATION, **attributes},
+        links=[] if target is None else [Link(target)],
+        start_time=time,
+    )
+    sampled = span.is_recording() and span.get_span_context().trace_flags.sampled
+    span.end(time)
+    return sampled
+
+
+def _send_event(attributes: dict[str, Any], time: int | None) -> None:
+    provider = _logs.get_logger_provider()
+    if type(provider).__module__.startswith("opentelemetry._logs"):
+        warn_once(
+            "feedback: not sent",
+            "a label was not sent: its span was not sampled, and no OpenTelemetry logger provider is set up that "
+            "could take it as an event",
+        )
+        return
+    target = span_of(attributes[names.ML_PREDICTION_ID])
+    logger = provider.get_logger(SCOPE, mlspan.__version__, names.SCHEMA_URL)
+    context = None if target is None else trace.set_span_in_context(NonRecordingSpan(target), Context())
+    logger.emit(
+        _logs.LogRecord(
+            timestamp=time or time_ns(),
+            severity_number=_logs.SeverityNumber.INFO,
+            event_name=ML_FEEDBACK,
+            attributes=attributes,
+            context=context,
+        )
+    )
+
+
+def _listed(value: object) -> Sequence[object] | None:
+    """Many values as a list; None for a single one."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
+        return None
+    return list(value)
+
+
+def _nanoseconds(timestamp: datetime | float | None) -> int | None:
+    if timestamp is None:
+        return None
+    seconds = timestamp.timestamp() if isinstance(timestamp, datetime) else float(timestamp)
+    return round(seconds * 1e9)

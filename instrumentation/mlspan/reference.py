@@ -1,0 +1,321 @@
+"""Stage 1, what is normal for a model: an instrumented fit leaves a reference profile, when the user names a folder.
+
+Reads the arguments of a finished ``fit``, writes ``<folder>/<name>-<version>.json``: the distributions of at most 100,000
+sampled rows under the payload's own rules (types, codes, allow, deny, the content hook), categories with their texts, the
+labels' distribution, and how well the model did in cross-validation, in a search, or in a later ``score``. Guarantee:
+does nothing without a folder, never raises, never changes what was passed; files appear whole or not at all.
+Memory: a path and two numbers for each fitted model that lives; figures as in `evaluation.py`.
+"""
+
+import json
+import multiprocessing
+import os
+import re
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlspan.answers import as_array
+from mlspan.capture import Classes, read_cells
+from mlspan.columns import MAX_CACHED_TEXT, TextCodes, to_float32
+from mlspan.evaluation import (
+    METRICS,
+    Evaluation,
+    default_score,
+    evaluation_of,
+    fold_metrics,
+    own_score,
+    prediction_metrics,
+)
+from mlspan.guard import guarded
+from mlspan.inputs import open_input
+from mlspan.payload import PREDICTION_CLASS, PREDICTION_NONE, PREDICTION_NUMBER
+from mlspan.profile import CATEGORICAL, Profile, build_profile, from_json, to_json
+from mlspan.sampling import sample
+from mlspan.selection import Selector
+from mlspan.semconv.attributes import ML_MODEL_TASK
+
+if TYPE_CHECKING:
+    from mlspan.config import Settings
+
+MAX_ROWS: Final = 100_000
+SOURCE: Final = "fit"
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._()+-]+")
+
+
+class Identity(Protocol):
+    """Who a fitted model is."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def version(self) -> str | None:
+        """Its version."""
+
+    @property
+    def classes(self) -> Classes | None:
+        """Its classes."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names that the user gave to its columns."""
+
+    @property
+    def scope(self) -> Mapping[str, Any]:
+        """Its scope attributes."""
+
+
+class _Written:
+    """Where a model's reference lies, and by what its own training data are known again."""
+
+    __slots__ = ("model", "path", "rows", "training")
+
+    def __init__(self, model: "weakref.ref[object]", path: Path, training: int, rows: int) -> None:
+        self.model = model
+        self.path = path
+        self.training = training
+        self.rows = rows
+
+
+class _ReadableCodes(TextCodes):
+    """Codes that remember their texts: the user asked for a reference, which is there to be read."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        self.texts: dict[int, str] = {}
+
+    def __missing__(self, value: object) -> int:
+        code = super().__missing__(value)
+        if type(value) is str:
+            self.texts.setdefault(code, value[:MAX_CACHED_TEXT])
+        return code
+
+
+_written: dict[int, _Written] = {}
+_lock = threading.RLock()
+_evaluating = 0
+
+
+@contextmanager
+def evaluating() -> Iterator[None]:
+    """While a cross-validation runs: the copies that it fits are not the user's model and leave no reference."""
+    global _evaluating  # noqa: PLW0603 - folds run in other threads, where a context variable is lost
+    with _lock:
+        _evaluating += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _evaluating -= 1
+
+
+@guarded("reference: fit", None)
+def after_fit(model: object, identity: Identity, X: object, y: object, settings: "Settings") -> Path | None:
+    """Write the reference of a model whose outermost ``fit`` has just returned.
+
+    Args:
+        model: the fitted model.
+        identity: who it is, version and classes included.
+        X, y: what it was fitted on; y may be None.
+        settings: `reference_dir` and everything about capture.
+
+    Returns:
+        The file, or None when none was asked for or may be written.
+    """
+    if settings.reference_dir is None or not settings.capture_content or _evaluating or _is_worker():
+        return None
+    source = open_input(X)
+    codes = _ReadableCodes(settings.hash_key)
+    selector = Selector(settings, codes)
+    names = source.names if source.names is not None else identity.feature_names
+    selection = selector.select(names, source.columns)
+    indices = sample(source.rows, MAX_ROWS) if source.rows > MAX_ROWS else None
+    found = read_cells(source, selection, selector, indices)
+    if found is None or not source.rows:
+        return None
+    schema, cells, _ = found
+    kind, labels = _labels(y, source.rows, indices, identity.classes)
+    evaluation = evaluation_of(model)
+    _note_search(model, evaluation, source.rows)
+    profile = build_profile(
+        cells,
+        schema.names,
+        schema.types,
+        predictions=labels,
+        prediction_kind=kind,
+        labels={
+            name: codes.texts for name, type_ in zip(schema.names, schema.types, strict=True) if type_ == CATEGORICAL
+        },
+        model_name=identity.name,
+        model_version=identity.version or "",
+        task=str(identity.scope.get(ML_MODEL_TASK, "")),
+        classes=identity.classes.labels if identity.classes is not None else (),
+        source=_source(evaluation),
+        performance=evaluation.performance(),
+    )
+    path = Path(settings.reference_dir) / f"{_safe(identity.name)}-{_safe(identity.version or 'unknown')}.json"
+    _write(path, profile)
+    key = id(model)
+    with _lock:
+        _written[key] = _Written(weakref.ref(model, _forgetter(key)), path, id(X), source.rows)
+    return path
+
+
+@guarded("reference: score", None)
+def after_score(model: object, X: object, result: object, settings: "Settings") -> Path | None:
+    """Note a ``score`` of a model that has a reference; the score on its own training data is no promise and is left out.
+
+    Args:
+        model: the model that was asked.
+        X: the rows it was asked about.
+        result: the score.
+        settings: `reference_dir` and `capture_content`.
+
+    Returns:
+        The file that was updated, or None.
+    """
+    if settings.reference_dir is None or not settings.capture_content or _evaluating:
+        return None
+    written = _written.get(id(model))
+    name = own_score(model)
+    if written is None or written.model() is not model or name is None:
+        return None
+    rows = open_input(X).rows
+    if written.training == id(X) and written.rows == rows:
+        return None
+    evaluation_of(model).add("score", fold_metrics({"score": [result]}, name), rows)
+    return _update(model, written)
+
+
+@guarded("reference: cross-validation", None)
+def after_cross_validation(function: str, arguments: Mapping[str, Any], result: Any) -> None:
+    """Note what ``cross_validate``, ``cross_val_score`` or ``cross_val_predict`` has returned.
+
+    Args:
+        function: its name.
+        arguments: what it was called with, by parameter name.
+        result: what it returned.
+    """
+    model, scoring = arguments["estimator"], arguments.get("scoring")
+    rows = open_input(arguments["X"]).rows
+    name = default_score(model, scoring)
+    metrics: dict[str, tuple[float, float]]
+    if function == "cross_val_predict":
+        labels = as_array(arguments.get("y"))
+        values = as_array(result)
+        if labels is None or values is None:
+            return
+        method = arguments.get("method", "predict")
+        figures = prediction_metrics(labels, values, method, own_score(model))
+        metrics = {metric: (value, float("nan")) for metric, value in figures.items()}
+    elif function == "cross_val_score":
+        metrics = fold_metrics({"score": result}, name)
+    else:
+        scores = {key[5:]: value for key, value in result.items() if key.startswith("test_")}
+        metrics = fold_metrics(scores, name)
+    evaluation = evaluation_of(model)
+    evaluation.add(function, metrics, rows)
+    for written in list(_written.values()):
+        fitted = written.model()
+        if fitted is not None and type(fitted) is type(model) and evaluation_of(fitted) is evaluation:
+            _update(fitted, written)
+
+
+def forget() -> None:
+    """Drop what is known of written references; the files stay."""
+    with _lock:
+        _written.clear()
+
+
+def _labels(
+    y: object, rows: int, indices: NDArray[np.intp] | None, classes: Classes | None
+) -> tuple[int, NDArray[Any] | None]:
+    """The labels of the sampled rows as a payload's predictions."""
+    values = as_array(y)
+    if values is None or len(values) != rows:
+        return PREDICTION_NONE, None
+    if indices is not None:
+        values = values[indices]
+    values = values.reshape(len(values), -1)
+    if classes is not None and values.shape[1] == classes.outputs:
+        return PREDICTION_CLASS, classes.indices(values)
+    if values.dtype.kind in "fiub":
+        return PREDICTION_NUMBER, to_float32(values)
+    return PREDICTION_NONE, None
+
+
+def _note_search(model: Any, evaluation: Evaluation, rows: int) -> None:
+    """The best candidate's figures of a search (GridSearchCV and its like)."""
+    table, best = getattr(model, "cv_results_", None), getattr(model, "best_index_", None)
+    if not isinstance(table, Mapping) or best is None:
+        return
+    name = default_score(getattr(model, "estimator", model), getattr(model, "scoring", None))
+    metrics = {}
+    for key, values in table.items():
+        if key.startswith("mean_test_"):
+            metric = METRICS.get((name or "") if key == "mean_test_score" else key[10:])
+            if metric is not None:
+                deviation = float(table[f"std_test_{key[10:]}"][best])
+                metrics[metric[0]] = (metric[1] * float(values[best]), deviation)
+    evaluation.add("search", metrics, rows)
+
+
+def _update(model: object, written: _Written) -> Path:
+    """Write the model's reference again, with what is known of its performance now."""
+    evaluation = evaluation_of(model)
+    profile = from_json(written.path.read_text(encoding="utf-8"))
+    _write(written.path, replace(profile, source=_source(evaluation), performance=evaluation.performance()))
+    return written.path
+
+
+def _source(evaluation: Evaluation) -> str:
+    return ", ".join((SOURCE, *evaluation.sources))
+
+
+def _write(path: Path, profile: Profile) -> None:
+    """The file as a whole: a reader sees the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = to_json(profile)
+    json.loads(text)  # a file that could not be read again would be worse than none
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _safe(text: str) -> str:
+    """A text as a part of a file's name."""
+    return _UNSAFE.sub("_", text).lstrip(".")[:120] or "_"
+
+
+def _is_worker() -> bool:
+    """Whether this is one of joblib's processes, which fit parts of a model that the user fits elsewhere."""
+    return multiprocessing.current_process().name.startswith("LokyProcess")
+
+
+def _forgetter(key: int) -> Any:
+    def forget_model(reference: "weakref.ref[object]") -> None:
+        found = _written.get(key)
+        if found is not None and found.model is reference:
+            _written.pop(key, None)
+
+    return forget_model

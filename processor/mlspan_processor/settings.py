@@ -1,0 +1,96 @@
+"""What a user can set of the connector ``mlspan``, in the Collector's style: durations as "10s", sections
+within sections."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from mlspan_processor.config.durations import PositiveDuration
+from mlspan_processor.config.schema import Section
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Queue(Section):
+    """The input queue; a request that does not fit is refused, to be sent again."""
+
+    max_requests: int = Field(default=1_000, ge=1)
+    """Requests that may wait."""
+    max_bytes: int = Field(default=128 * 1024 * 1024, ge=1024)
+    """Bytes that may wait."""
+
+
+class Window(Section):
+    """Panes of event time and the trailing window over them."""
+
+    pane: PositiveDuration = 10.0
+    """Event time that a young pane covers."""
+    max_panes: int = Field(default=360, ge=2)
+    """Panes a model version; beyond it, neighbours merge and history gets coarser."""
+    min_rows: int = Field(default=1_000, ge=1)
+    """Weighted rows that the trailing window of drift holds at least, where there are as many."""
+    min_labels: int = Field(default=1_000, ge=1)
+    """Labelled rows that the trailing window of quality holds at least, where there are as many."""
+    retention: PositiveDuration = 7 * 86400.0
+    """How far back spans, predictions and labels count."""
+    idle: PositiveDuration = 86400.0
+    """A model version without spans for so long is forgotten."""
+    max_bytes: int = Field(default=512 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes of all panes of all models; beyond it, the largest models' panes merge."""
+
+
+class References(Section):
+    """What "normal" is."""
+
+    path: Path | None = None
+    """A profile file, or a folder of them (*.json); read again when they change. Without a profile a model
+    version learns."""
+    learn_rows: int = Field(default=5_000, ge=100)
+    """Rows that a model version without a profile learns its reference from."""
+    save_dir: Path | None = None
+    """Folder where learnt references are kept, and found after a restart."""
+
+
+class Anomalies(Section):
+    """How unusual one call's input is."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """ml.anomaly.score from which a call is flagged: 1 - it is the share of ordinary calls that are flagged,
+    at most."""
+
+
+class LabelSettings(Section):
+    """Predictions that wait for their labels, and labels that wait for their predictions."""
+
+    capacity: int = Field(default=1_000_000, ge=1)
+    """Predicted rows kept for a later label; beyond it the oldest make way."""
+    waiting_capacity: int = Field(default=100_000, ge=1)
+    """Labels kept for a later prediction."""
+    wait: PositiveDuration = 3600.0
+    """How long such a label waits."""
+
+
+class MlspanSettings(Section):
+    """Quality, drift and enriched spans out of model spans."""
+
+    queue: Queue = Field(default_factory=Queue)
+    """The input queue."""
+    window: Window = Field(default_factory=Window)
+    """Panes and windows."""
+    reference: References = Field(default_factory=References)
+    """References."""
+    anomaly: Anomalies = Field(default_factory=Anomalies)
+    """Anomaly score and flag."""
+    labels: LabelSettings = Field(default_factory=LabelSettings)
+    """Late labels."""
+    keep_payload: bool = False
+    """Whether forwarded spans keep ml.payload beside what is made of it."""
+    summary: bool = True
+    """Whether forwarded spans get ml.input.summary."""
+    metrics_flush_interval: PositiveDuration = 10.0
+    """How often metrics are sent."""
+    max_models: int = Field(default=1_000, ge=1)
+    """Model versions with statistics; the spans of further ones are forwarded and counted together."""
+    max_features: int = Field(default=1_000, ge=1)
+    """Features a model version with drift metrics; further ones are in the report only."""
