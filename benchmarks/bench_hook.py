@@ -1,7 +1,9 @@
 """What a hook adds to a predict, against a bare SDK span with six attributes, in one process.
 
-Each round times the same call without hooks, with hooks, and a bare span, one after the other, so that a change of the
-machine's speed meets all three; a row gives medians over rounds. Run: ``python benchmarks/bench_hook.py``.
+Each round times the same call alone, inside a bare span, and under the hook, one after the other, so that a change of the
+machine's speed meets all three; a row gives medians over rounds. The bare span is timed where it would stand, around the
+call: a span that follows other work costs more than one in a loop of spans, whose code and data stay in the processor's
+caches. That smaller figure is printed too. Run: ``python benchmarks/bench_hook.py``.
 """
 
 import gc
@@ -22,15 +24,19 @@ from sklearn.linear_model import LogisticRegression
 
 from mlspan.hooks.sklearn import SklearnInstrumentor
 
-ROUNDS: Final = 25
+ROUNDS: Final = 15
 SIX: Final = {"a": "predict", "b": "fraud-model", "c": "7", "d": 1, "e": 30, "f": 0.5}
 
 
 def _seconds_a_call(call: Callable[[], Any], calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        call()
-    return (time.perf_counter() - start) / calls
+    """The best of four blocks, after one to warm up: what disturbs a block only ever adds to it."""
+    blocks = []
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        blocks.append((time.perf_counter() - start) / calls)
+    return min(blocks[1:])
 
 
 def _case(name: str, rows: int, columns: int, frame: bool, table: Table, provider: TracerProvider) -> None:
@@ -42,28 +48,38 @@ def _case(name: str, rows: int, columns: int, frame: bool, table: Table, provide
     model = LogisticRegression().fit(fit, rng.integers(0, 2, 500))
     tracer = provider.get_tracer("bare")
 
-    def bare() -> None:
+    def alone() -> None:
         with tracer.start_as_current_span("predict fraud-model", attributes=SIX):
             pass
 
-    calls = 200 if rows == 1 else 20
+    def predict() -> None:
+        model.predict_proba(x)
+
+    def inside() -> None:
+        with tracer.start_as_current_span("predict fraud-model", attributes=SIX):
+            model.predict_proba(x)
+
+    calls = 100 if rows == 1 else 10
     hooks = SklearnInstrumentor()
-    spans, added = [], []
+    found = []
     for _ in range(ROUNDS):
         gc.collect()
-        plain = _seconds_a_call(lambda: model.predict_proba(x), calls)
+        plain, bare = _seconds_a_call(predict, calls), _seconds_a_call(inside, calls)
         hooks.instrument(tracer_provider=provider)
-        model.predict_proba(x)
-        hooked = _seconds_a_call(lambda: model.predict_proba(x), calls)
+        hooked = _seconds_a_call(predict, calls)
         hooks.uninstrument()
-        plain = min(plain, _seconds_a_call(lambda: model.predict_proba(x), calls))
-        spans.append(_seconds_a_call(bare, 200))
-        added.append(hooked - plain)
-    span, more = statistics.median(spans), statistics.median(added)
-    ratio = statistics.median(a / s for a, s in zip(added, spans, strict=True))
-    limit = "1.5 x" if rows == 1 else "1.5 x + 300 µs"
-    met = ratio <= 1.5 if rows == 1 else more <= 1.5 * span + 300e-6
-    table.add_row(name, f"{span * 1e6:.1f}", f"{more * 1e6:.1f}", f"{ratio:.2f}", limit, "yes" if met else "NO")
+        found.append((_seconds_a_call(alone, calls), bare - plain, hooked - plain, (hooked - plain) / (bare - plain)))
+    span, bare, added, _ = (statistics.median(column) for column in zip(*found, strict=True))
+    # For one row the ratio is what counts; a large call's bare span drowns in the call's own noise.
+    bare = bare if rows == 1 else max(bare, span)
+    allowed = 1.5 * bare + (0 if rows == 1 else 300e-6)
+    table.add_row(
+        name,
+        *(f"{value * 1e6:.1f}" for value in (span, bare, added)),
+        f"{added / bare:.2f}",
+        f"{allowed * 1e6:.0f}",
+        "yes" if added <= allowed else "NO",
+    )
 
 
 def main() -> None:
@@ -71,7 +87,10 @@ def main() -> None:
     provider = TracerProvider()
     # A processor that drops: what is measured is the caller's thread, not the export.
     provider.add_span_processor(SpanProcessor())
-    table = Table("call", "bare span µs", "hook adds µs", "ratio", "allowed", "met", title="what a hook adds")
+    table = Table(
+        *("call", "span in a loop µs", "span around it µs", "hook adds µs", "ratio", "allowed µs", "met"),
+        title="what a hook adds to predict_proba, against a bare span with six attributes",
+    )
     for rows, columns, frame in (
         (1, 30, False),
         (1, 30, True),
@@ -80,7 +99,7 @@ def main() -> None:
         (10_000, 100, True),
     ):
         kind = "DataFrame" if frame else "array"
-        _case(f"predict_proba, {rows:,} x {columns} {kind}", rows, columns, frame, table, provider)
+        _case(f"{rows:,} x {columns} {kind}", rows, columns, frame, table, provider)
     Console().print(table)
 
 

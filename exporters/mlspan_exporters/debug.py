@@ -28,7 +28,7 @@ class DebugSettings(Settings):
     """Settings of the `debug` exporter."""
 
     verbosity: Literal["basic", "normal", "detailed"] = Field(
-        default="basic", description="basic (counts), normal (a line per item) or detailed (every field)."
+        default="basic", description="basic (counts), normal (a line per item) or detailed (a line per field)."
     )
     output: Literal["stdout", "stderr"] = Field(default="stderr", description="Where the lines go.")
     sampling_initial: int = Field(
@@ -39,9 +39,7 @@ class DebugSettings(Settings):
         ge=0,
         description="Of the second's further chunks, every so many is written; 1 writes all, 0 none.",
     )
-    max_lines: int = Field(
-        default=1000, gt=0, description="Most lines for one chunk; how many are left out is told."
-    )
+    max_lines: int = Field(default=1000, gt=0, description="Most lines for one chunk; how many are left out is told.")
 
 
 class DebugExporter:

@@ -1,7 +1,7 @@
 """Stage 8, OTLP for human eyes: the text that the debug exporter writes.
 
-Reads requests of any signal; yields lines. `normal` is a line per item, `detailed` every field, both in the
-words of the Collector's debug exporter. A value is cut after 256 characters, and tells how many it has.
+Reads requests of any signal; yields lines. `normal` is a line per item, `detailed` a line per field, both in
+the words of the Collector's debug exporter. A value is cut after 256 characters, and tells how many it has.
 Source: the Collector's exporter/debugexporter
 """
 
@@ -55,7 +55,7 @@ def normal_lines(request: Request) -> Iterator[str]:
 
 
 def detailed_lines(request: Request) -> Iterator[str]:
-    """Yield every field of every item."""
+    """Yield a line per field of each item, as far as it is set."""
     last_resource: Resource | None = None
     last_scope: InstrumentationScope | None = None
     number = 0
@@ -99,9 +99,7 @@ def points_of(metric: Metric) -> Iterable[Any]:
 
 def count_items(request: Request) -> int:
     """Return how many spans, data points or log records there are."""
-    return sum(
-        sum(1 for _ in points_of(item)) if isinstance(item, Metric) else 1 for _, _, item in items_of(request)
-    )
+    return sum(sum(1 for _ in points_of(item)) if isinstance(item, Metric) else 1 for _, _, item in items_of(request))
 
 
 def cut(text: str) -> str:
@@ -125,6 +123,10 @@ def _span_lines(span: Span) -> Iterator[str]:
     yield f"    Status code    : {_word(STATUS_CODES, span.status.code)}"
     yield f"    Status message : {cut(span.status.message)}"
     yield from _attributes("Attributes:", span.attributes, "     ")
+    for what in ("attributes", "events", "links"):
+        dropped = getattr(span, f"dropped_{what}_count")
+        if dropped:
+            yield f"    Dropped{what.capitalize()}Count: {dropped}"
     if span.events:
         yield "Events:"
     for number, event in enumerate(span.events):

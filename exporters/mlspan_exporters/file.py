@@ -45,9 +45,7 @@ class FileSettings(Settings):
         description="json (a request per line) or proto (each behind its length, 4 bytes, big-endian).",
     )
     append: bool = Field(default=True, description="Keep what the file holds at the start; false empties it.")
-    rotation: RotationSettings | None = Field(
-        default=None, description="Begin new files by size; unset: never."
-    )
+    rotation: RotationSettings | None = Field(default=None, description="Begin new files by size; unset: never.")
     fsync: bool = Field(default=False, description="Wait after each chunk until the device holds it.")
 
 
@@ -148,9 +146,7 @@ class FileExporter:
         if self._config.format == "proto":
             whole = complete_bytes(self._descriptor, self._size)
             if whole == 0:
-                msg = (
-                    f'{self._name}: path "{self._path}" holds no length-prefixed requests: name another file'
-                )
+                msg = f'{self._name}: path "{self._path}" holds no length-prefixed requests: name another file'
                 raise OSError(msg)
             self._size = whole
             self._cut()

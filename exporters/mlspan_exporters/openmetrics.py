@@ -1,8 +1,8 @@
 """Stage 8, the text that Prometheus scrapes: OpenMetrics 1.0, and the classic format before it.
 
-Reads a `Store`; gives bytes. Label text is rendered when a series is stored, so that a scrape costs about
-half a microsecond a sample. Exemplars stand on counters and histogram buckets, where OpenMetrics has them,
-and nowhere in the classic format.
+Reads a `Store`; gives bytes. Label text is rendered when a series is stored, so that a scrape costs about a
+microsecond a sample. Exemplars stand on counters and histogram buckets, where OpenMetrics has them, and
+nowhere in the classic format.
 Source: https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md
 """
 
@@ -96,9 +96,7 @@ def _write_histogram(
     prefix = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
     exemplars = series.exemplars if openmetrics else {}
     total = 0
-    for position, (bound, count) in enumerate(
-        zip((*series.bounds, float("inf")), series.counts, strict=True)
-    ):
+    for position, (bound, count) in enumerate(zip((*series.bounds, float("inf")), series.counts, strict=True)):
         total += count
         lines.append(f'{prefix}{number(bound)}"}} {total}{time}{exemplars.get(position, "")}\n')
     # OpenMetrics wants count and sum both or neither, and no sum that can fall.
@@ -112,9 +110,7 @@ def _write_histogram(
 
 def _write_summary(lines: list[str], name: str, labels: str, series: Summary, time: str) -> None:
     prefix = f'{name}{{{labels}{"," if labels else ""}quantile="'
-    lines += [
-        f'{prefix}{number(quantile)}"}} {number(value)}{time}\n' for quantile, value in series.quantiles
-    ]
+    lines += [f'{prefix}{number(quantile)}"}} {number(value)}{time}\n' for quantile, value in series.quantiles]
     lines.append(f"{_named(f'{name}_sum', labels)} {number(series.sum)}{time}\n")
     lines.append(f"{_named(f'{name}_count', labels)} {series.count}{time}\n")
 

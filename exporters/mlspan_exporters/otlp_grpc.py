@@ -75,9 +75,7 @@ class OtlpGrpcSettings(Settings):
     compression: Literal["gzip", "none"] | None = Field(
         default=None, description="gzip or none; unset: none if the endpoint is this machine, else gzip."
     )
-    keepalive: KeepaliveSettings | None = Field(
-        default=None, description="Pings on the connection; unset: no pings."
-    )
+    keepalive: KeepaliveSettings | None = Field(default=None, description="Pings on the connection; unset: no pings.")
     wait_for_ready: bool = Field(
         default=False, description="Wait for a connection until the timeout instead of failing at once."
     )
@@ -126,9 +124,7 @@ class OtlpGrpcExporter:
         self._name = name
         self._channel: Any = None
         self._calls: dict[Signal, Any] = {}
-        self._metadata = tuple(
-            (key.lower(), value.get_secret_value()) for key, value in config.headers.items()
-        )
+        self._metadata = tuple((key.lower(), value.get_secret_value()) for key, value in config.headers.items())
 
     def start(self) -> None:
         """Open the channel; the connection follows with the first call, so a backend may start later.
@@ -235,9 +231,7 @@ def target_of(endpoint: str) -> str:
         raise ValueError(msg)
     try:
         parts = urlsplit(f"//{rest}")
-        usable = (
-            bool(parts.hostname) and parts.port is not None and parts.path in ("", "/") and not parts.query
-        )
+        usable = bool(parts.hostname) and parts.port is not None and parts.path in ("", "/") and not parts.query
     except ValueError:
         usable = False
     if not usable:
@@ -250,9 +244,7 @@ def is_this_machine(target: str) -> bool:
     """Tell whether data sent to `target` stays on this machine, where compressing it gains nothing."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    host = urlsplit(
-        f"//{target.removeprefix('ipv4:').removeprefix('ipv6:').removeprefix('dns:').lstrip('/')}"
-    ).hostname
+    host = urlsplit(f"//{target.removeprefix('ipv4:').removeprefix('ipv6:').removeprefix('dns:').lstrip('/')}").hostname
     try:
         return host == "localhost" or ip_address(host or "").is_loopback
     except ValueError:

@@ -32,23 +32,13 @@ class OtlpHttpSettings(Settings):
     endpoint: str | None = Field(
         default=None, description="Base URL; /v1/traces, /v1/metrics and /v1/logs are added to it."
     )
-    traces_endpoint: str | None = Field(
-        default=None, description="Full URL for traces, in place of the endpoint's."
-    )
-    metrics_endpoint: str | None = Field(
-        default=None, description="Full URL for metrics, in place of the endpoint's."
-    )
-    logs_endpoint: str | None = Field(
-        default=None, description="Full URL for logs, in place of the endpoint's."
-    )
-    tls: TlsClientSettings = Field(
-        default=TlsClientSettings(), description="How https connections are secured."
-    )
+    traces_endpoint: str | None = Field(default=None, description="Full URL for traces, in place of the endpoint's.")
+    metrics_endpoint: str | None = Field(default=None, description="Full URL for metrics, in place of the endpoint's.")
+    logs_endpoint: str | None = Field(default=None, description="Full URL for logs, in place of the endpoint's.")
+    tls: TlsClientSettings = Field(default=TlsClientSettings(), description="How https connections are secured.")
     headers: Headers = headers_field("request")
     compression: Literal["gzip", "none"] = Field(default="gzip", description="gzip or none.")
-    encoding: Literal["proto", "json"] = Field(
-        default="proto", description="proto or json (costs much more CPU)."
-    )
+    encoding: Literal["proto", "json"] = Field(default="proto", description="proto or json (costs much more CPU).")
 
     @field_validator("endpoint", "traces_endpoint", "metrics_endpoint", "logs_endpoint")
     @classmethod

@@ -86,9 +86,7 @@ class PrometheusExporter:
     signals: ClassVar[frozenset[Signal]] = frozenset({Signal.METRICS})
     queued: ClassVar[bool] = False
 
-    def __init__(
-        self, config: PrometheusSettings, name: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, config: PrometheusSettings, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
         self._name = name
         self._clock = clock
@@ -131,9 +129,7 @@ class PrometheusExporter:
             raise OSError(error.errno, msg) from error
         if context is not None:
             # The handshake is left to the connection's own thread.
-            server.socket = context.wrap_socket(
-                server.socket, server_side=True, do_handshake_on_connect=False
-            )
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(
             target=server.serve_forever, kwargs={"poll_interval": 0.1}, name=self._name, daemon=True
         ).start()
@@ -150,9 +146,7 @@ class PrometheusExporter:
             dropped = self._store.update(request, self._clock())
         if not dropped:
             return ExportResult()
-        message = "; ".join(
-            f"{count} data points: {REASONS[reason]}" for reason, count in sorted(dropped.items())
-        )
+        message = "; ".join(f"{count} data points: {REASONS[reason]}" for reason, count in sorted(dropped.items()))
         for reason in dropped.keys() - self._told:
             self._told.add(reason)
             LOGGER.warning(

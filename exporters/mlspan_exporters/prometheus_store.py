@@ -140,9 +140,7 @@ class Store:
                 dropped[reason] += 1
         self._forget_empty(family)
 
-    def _point(
-        self, family: Family, labels: str, point: Any, data_kind: str, now: float, *, delta: bool
-    ) -> str | None:
+    def _point(self, family: Family, labels: str, point: Any, data_kind: str, now: float, *, delta: bool) -> str | None:
         """Return why the point was dropped, None when it was not."""
         known = family.series.get(labels)
         if known is None and self._samples >= self._settings.max_series:
@@ -203,11 +201,7 @@ class Store:
         if not self._settings.scope_labels:
             return {}
         scope: InstrumentationScope = scope_metrics.scope
-        own = [
-            (f"otel.scope.{pair.key}", text_of(pair.value))
-            for pair in scope.attributes
-            if not is_list(pair.value)
-        ]
+        own = [(f"otel.scope.{pair.key}", text_of(pair.value)) for pair in scope.attributes if not is_list(pair.value)]
         return labels_of(own) | {
             "otel_scope_name": scope.name,
             "otel_scope_version": scope.version,

@@ -25,12 +25,8 @@ class TlsClientSettings(Settings):
     ca_file: str | None = Field(
         default=None, description="PEM file of the authorities to trust, instead of the system's."
     )
-    cert_file: str | None = Field(
-        default=None, description="PEM file of the client's certificate (mutual TLS)."
-    )
-    key_file: str | None = Field(
-        default=None, description="PEM file of the client certificate's private key."
-    )
+    cert_file: str | None = Field(default=None, description="PEM file of the client's certificate (mutual TLS).")
+    key_file: str | None = Field(default=None, description="PEM file of the client certificate's private key.")
     server_name_override: str | None = Field(
         default=None,
         description="Name to expect in the server's certificate, instead of the endpoint's host.",

@@ -63,9 +63,7 @@ class HttpClient:
         }
         self._pool = _pool(url, tls)
 
-    def post(
-        self, url: str, body: bytes, content_type: str, *, compress: bool, timeout_seconds: float
-    ) -> Reply:
+    def post(self, url: str, body: bytes, content_type: str, *, compress: bool, timeout_seconds: float) -> Reply:
         """Send `body` once and return the answer, whatever its status.
 
         Raises:

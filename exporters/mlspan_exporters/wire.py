@@ -78,9 +78,7 @@ def parse_response(data: bytes, signal: Signal) -> ExportResult:
     try:
         return result_of(RESPONSES[signal].FromString(data), signal)
     except DecodeError:
-        return ExportResult(
-            message=f"the backend took the data but its answer ({len(data)} bytes) is no OTLP"
-        )
+        return ExportResult(message=f"the backend took the data but its answer ({len(data)} bytes) is no OTLP")
 
 
 def user_agent() -> str:

@@ -29,15 +29,11 @@ class ZipkinSettings(Settings):
     """Settings of the `zipkin` exporter."""
 
     endpoint: str = Field(description=f"Full URL that spans are posted to, {EXAMPLE}.")
-    format: Literal["json"] = Field(
-        default="json", description="json, Zipkin's v2 format; there is no other."
-    )
+    format: Literal["json"] = Field(default="json", description="json, Zipkin's v2 format; there is no other.")
     default_service_name: str = Field(
         default="unknown_service", min_length=1, description="Service name of spans whose resource has none."
     )
-    tls: TlsClientSettings = Field(
-        default=TlsClientSettings(), description="How https connections are secured."
-    )
+    tls: TlsClientSettings = Field(default=TlsClientSettings(), description="How https connections are secured.")
     headers: Headers = headers_field("request")
     compression: Literal["gzip", "none"] = Field(default="none", description="gzip or none.")
 

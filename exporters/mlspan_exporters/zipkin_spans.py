@@ -146,9 +146,7 @@ def _add_rest(span: Span, tags: dict[str, str]) -> None:
     for number, link in enumerate(span.links):
         attributes = orjson.dumps(plain_map(link.attributes)).decode()
         state, dropped = link.trace_state, link.dropped_attributes_count
-        tags[f"otlp.link.{number}"] = (
-            f"{link.trace_id.hex()}|{link.span_id.hex()}|{state}|{attributes}|{dropped}"
-        )
+        tags[f"otlp.link.{number}"] = f"{link.trace_id.hex()}|{link.span_id.hex()}|{state}|{attributes}|{dropped}"
     if span.dropped_attributes_count:
         tags["otel.dropped_attributes_count"] = str(span.dropped_attributes_count)
     if span.dropped_events_count:
@@ -160,5 +158,5 @@ def _add_rest(span: Span, tags: dict[str, str]) -> None:
 def _annotation(event: Span.Event) -> dict[str, Any]:
     value = event.name
     if event.attributes:
-        value = f'"{event.name}": {orjson.dumps(plain_map(event.attributes)).decode()}'
+        value = f"{orjson.dumps(value).decode()}: {orjson.dumps(plain_map(event.attributes)).decode()}"
     return {"timestamp": event.time_unix_nano // 1000, "value": value}

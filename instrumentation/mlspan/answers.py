@@ -1,8 +1,8 @@
 """Stage 2, capture: what of a call's result leaves the process.
 
-Reads the result of a model call, writes `Output`: class indices or numbers, probabilities or raw scores of the rows that
-were captured of the input. Guarantee: never raises, changes or keeps the result; a result of another length than the
-input, or of no known form, is not captured. docs/capture.md has the table.
+Reads the result of a model call, writes `Output`: class indices or numbers, probabilities or raw scores of the rows
+that were captured of the input. Guarantee: never raises, changes or keeps the result; a result of another length than
+the input, or of no known form, is not captured. docs/capture.md has the table.
 """
 
 import math
@@ -144,7 +144,7 @@ def _predict_proba(result: NDArray[Any], captured: Input, classes: Classes | Non
     if captured.rows == 1:
         row = result[0].tolist()
         top = max(row)
-        index = row.index(top) if top == top else -1  # noqa: PLR0124 - not a number
+        index = row.index(top) if top == top else -1  # else not a number
         if classes is None:
             output.prediction_kind = PREDICTION_NUMBER
             output.predictions = np.array([[index]], F4)
@@ -213,7 +213,7 @@ def _classify(best: NDArray[Any], classes: Classes | None, output: Output) -> No
 
 def _best(values: NDArray[Any]) -> NDArray[Any]:
     """The column of each row's largest value; -1 for a row with NaN."""
-    best = values.argmax(axis=1)
+    best: NDArray[Any] = values.argmax(axis=1)
     best[np.isnan(values).any(axis=1)] = -1
     return best
 

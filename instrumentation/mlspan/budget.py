@@ -5,9 +5,9 @@ consecutive payloads that were taken hold at most `limit_bytes` together, and a 
 always taken. Memory: one integer for each of the last `spans` + 64 payloads. Time is not read: an exporter that lags
 behind sends old and new spans in one request, so only the number of spans counts.
 
-Each span owns a floor of three quarters of its fair share (limit / spans); what a payload holds above its floor comes out
-of a common burst, the last quarter, and returns to it `spans` payloads later. A call may ask for one eighth of what
-is left of the burst, so that one large batch cannot starve the next ones.
+Each span owns a floor of three quarters of its fair share (limit / spans); what a payload holds above its floor comes
+out of a common burst, the last quarter, and returns to it `spans` payloads later. A call may ask for one eighth of
+what is left of the burst, so that one large batch cannot starve the next ones.
 """
 
 import os

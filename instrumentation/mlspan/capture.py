@@ -1,9 +1,9 @@
 """Stage 2: which rows and columns leave the process, and what of the answers.
 
 Reads the argument and the result of one model call, writes `Input` and `Output`: copies of the sampled rows as payload
-cells. `pack` makes the payload of both. Guarantee: never raises, changes, keeps or consumes what the user passed; at most
-64 + rows/16 rows, `max_rows` and `max_bytes`, within the process's `ByteBudget`; texts only as codes of a keyed hash.
-Memory: what `columns.py`, `selection.py` and `inputs/` say they keep.
+cells. `pack` makes the payload of both. Guarantee: never raises, changes, keeps or consumes what the user passed; at
+most 64 + rows/16 rows, `max_rows` and `max_bytes`, within the process's `ByteBudget`; texts only as codes of a keyed
+hash. Memory: what `columns.py`, `selection.py` and `inputs/` say they keep.
 
 docs/capture.md lists what becomes of each type of input and result.
 """
@@ -65,8 +65,9 @@ def capture_input(X: object, feature_names: tuple[str, ...] | None, settings: "S
         limiter: the process's byte budget.
 
     Returns:
-        The captured rows. Without content (by the settings, or because the hook dropped it or failed) the schema is None;
-        an input of an unsupported type has an empty schema and no cells, so that its answers are captured still.
+        The captured rows. Without content (by the settings, or because the hook dropped it or failed) the schema is
+        None; an input of an unsupported type has an empty schema and no cells, so that its answers are captured
+        still.
     """
     selector = selector_of(settings)
     rows = columns = 0
@@ -136,8 +137,8 @@ def read_cells(
     """The sampled rows (None: all) of the selected columns as payload cells, after the content hook.
 
     Returns:
-        The schema, the (n_sampled, n_columns) cells, and how many columns were left out for their type; None when the hook
-        wants nothing captured.
+        The schema, the (n_sampled, n_columns) cells, and how many columns were left out for their type; None when the
+        hook wants nothing captured.
 
     Raises:
         UnsupportedInputError: the input turns out to be of no supported kind.

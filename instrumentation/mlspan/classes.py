@@ -1,7 +1,8 @@
 """Stage 2, capture: the classes of a fitted model, and how to find an answer among them.
 
 Reads the model's `classes_`, writes int32 indices into the list of class texts (``ml.prediction.classes``). Memory: one
-text and one dictionary entry per class, at most 1,024 classes; models with more have none as far as mlspan is concerned.
+text and one dictionary entry per class, at most 1,024 classes; models with more have none as far as mlspan is
+concerned.
 """
 
 from typing import Any, Final

@@ -2,16 +2,18 @@
 
 Reads sampled values as numpy arrays of any dtype (or `Categories`), writes float32 or category codes with the column's
 type: "numeric", "boolean" or "categorical". Guarantee: never changes its input, and text never leaves as text, only as
-the code of a keyed hash (`payload.category_code`). Memory: at most 65,536 text codes and 512 category tables per hash key.
+the code of a keyed hash (`payload.category_code`). Memory: at most 65,536 text codes and 512 category tables per hash
+key.
 
 The type follows the dtype. Columns of Python objects follow their values: numbers (and missing) are numeric, True and
 False boolean, dates numeric; everything else is categorical by its str(). Missing is NaN, or code 0: None, NaN, NaT,
 pandas' NA, masked.
 """
 
+import contextlib
 import weakref
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Final
@@ -37,7 +39,7 @@ MAX_TABLE_ENTRIES: Final = 4_096
 
 _PLAIN_TEXT: Final = {str, type(None)}
 _PLAIN_NUMBERS: Final = {bool, float}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # What a Python type means for the column that holds it.
 _MISSING: Final = 0
@@ -107,8 +109,8 @@ class TextCodes(dict[Any, int]):
         positions = column.positions
         if len(column.labels) > MAX_TABLE_ENTRIES:
             return self.of(column.values(), len(positions))
-        table = self._table(column)
-        return table[positions + 1]
+        codes: NDArray[np.uint32] = self._table(column)[positions + 1]
+        return codes
 
     def _table(self, column: Categories) -> NDArray[np.uint32]:
         owner = column.owner
@@ -119,10 +121,9 @@ class TextCodes(dict[Any, int]):
         if owner is not None:
             if len(self._tables) >= MAX_CATEGORY_TABLES:
                 self._tables.clear()
-            try:
+            # Not every object can be referred to weakly; the labels of the others are hashed anew each time.
+            with contextlib.suppress(TypeError):
                 self._tables[id(owner)] = (weakref.ref(owner), table)
-            except TypeError:
-                pass  # not every object can be referred to weakly; then it is hashed anew each time
         return table
 
 
@@ -199,7 +200,7 @@ def is_missing(value: object) -> bool:
     if value is None:
         return True
     if kind is float or isinstance(value, (float, np.floating, np.datetime64, np.timedelta64)):
-        return bool(value != value)  # noqa: PLR0124 - NaN and NaT are what differs from itself
+        return bool(value != value)  # NaN and NaT are what differs from itself
     if isinstance(value, Decimal):
         return value.is_nan()
     return _meaning(kind) == _MISSING
@@ -228,7 +229,7 @@ def number_of(value: object) -> float:
         if isinstance(value, timedelta):
             return value.total_seconds()
         if isinstance(value, datetime):
-            aware = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
+            aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
             return (aware - _EPOCH).total_seconds()
         if isinstance(value, date):
             return float(value.toordinal() - _EPOCH.toordinal()) * 86_400.0

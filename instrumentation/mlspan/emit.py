@@ -22,7 +22,18 @@ from mlspan.guard import failed
 from mlspan.models import Models, State
 from mlspan.payload import to_text
 from mlspan.prediction import PREDICTION, PredictionContext
-from mlspan.semconv import attributes as names
+from mlspan.semconv.attributes import (
+    ERROR_TYPE,
+    ML_CAPTURE_ERROR,
+    ML_INPUT_COLUMNS,
+    ML_INPUT_ROWS,
+    ML_MODEL_VERSION,
+    ML_PAYLOAD,
+    ML_PREDICTION_CLASS,
+    ML_PREDICTION_ID,
+    ML_PREDICTION_SCORE,
+    ML_PREDICTION_VALUE,
+)
 
 CALL: Final = create_key("mlspan-call")
 """Where the running `Call` stands in the OpenTelemetry context: the guard against nested spans."""
@@ -85,12 +96,19 @@ class Emitter:
     Args:
         settings: the user's.
         tracer_provider: where tracers come from; None: the global one.
+        accepts: whether an object is a model of ours.
     """
 
-    def __init__(self, settings: Settings, tracer_provider: TracerProvider | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tracer_provider: TracerProvider | None = None,
+        accepts: Callable[[object], bool] = bool,
+    ) -> None:
         self.settings = settings
         self.tracer_provider = tracer_provider
         self.models = Models(settings, tracer_provider)
+        self._accepts = accepts
         self.is_enabled = True
         # Whether this process has ended a span of ours, and so may have something to flush.
         self.has_ended = False
@@ -109,10 +127,8 @@ class Emitter:
         """Run the user's call within a span; its result, its exception."""
         try:
             call = self._begin(method, context, args, kwargs)
-            values: dict[str, Any] = dict(context)
-            values[_SPAN] = call.span
-            values[CALL] = call
-            token = attach(Context(values))
+            if call is not None:
+                token = attach(Context({**context, _SPAN: call.span, CALL: call}))
         except Exception:  # noqa: BLE001 - the user's call goes on without us
             failed("emit: begin")
             call = None
@@ -136,14 +152,16 @@ class Emitter:
 
     def _begin(
         self, method: Method, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Call:
-        if not method.is_selected:
-            return Call(trace.get_current_span(context))
+    ) -> Call | None:
         model = args[0]
         models = self.models
         entry = models.entries.get(id(model))
         if entry is None or entry.model() is not model:
+            if not self._accepts(model):
+                return None
             entry = models.add(model)
+        if not method.is_selected:
+            return Call(trace.get_current_span(context))
         if method.is_fit:
             state = entry.fitting or models.fitting(entry, model)
         else:
@@ -190,7 +208,8 @@ class Emitter:
         prediction = context.get(PREDICTION) if method.has_rows else None
         captured, state, span = call.captured, call.state, call.span
         if captured is None or state is None:
-            if isinstance(prediction, PredictionContext):
+            if prediction is not None:
+                assert isinstance(prediction, PredictionContext)
                 prediction.clear()
             return
         try:
@@ -200,29 +219,30 @@ class Emitter:
                 output = capture_output(
                     method.operation, result, captured, state.classes, call.probabilities
                 )
-            if isinstance(prediction, PredictionContext):
+            if prediction is not None:
+                assert isinstance(prediction, PredictionContext)
                 ids = prediction.name_rows(captured.rows, span.get_span_context())
             if captured.rows or captured.error is None:
-                attributes[names.ML_INPUT_ROWS] = captured.rows
-                attributes[names.ML_INPUT_COLUMNS] = captured.columns
+                attributes[ML_INPUT_ROWS] = captured.rows
+                attributes[ML_INPUT_COLUMNS] = captured.columns
             if captured.error is not None:
-                attributes[names.ML_CAPTURE_ERROR] = captured.error
+                attributes[ML_CAPTURE_ERROR] = captured.error
             if output is not None:
                 value = output.value
                 if value is not None:
                     is_class = isinstance(value, str)
-                    attributes[names.ML_PREDICTION_CLASS if is_class else names.ML_PREDICTION_VALUE] = value
+                    attributes[ML_PREDICTION_CLASS if is_class else ML_PREDICTION_VALUE] = value
                 if output.score is not None:
-                    attributes[names.ML_PREDICTION_SCORE] = output.score
+                    attributes[ML_PREDICTION_SCORE] = output.score
                 data = pack(captured, output, self.settings, self._budget, ids)
             if ids is not None and captured.rows == 1:
-                attributes[names.ML_PREDICTION_ID] = ids[0]
+                attributes[ML_PREDICTION_ID] = ids[0]
             if method.is_fit and state.version is None:
                 version = self.models.version_after_fit(model)
                 if version is not None:
-                    attributes[names.ML_MODEL_VERSION] = version
+                    attributes[ML_MODEL_VERSION] = version
             if data is not None:
-                attributes[names.ML_PAYLOAD] = data if SPANS_CARRY_BYTES else to_text(data)
+                attributes[ML_PAYLOAD] = data if SPANS_CARRY_BYTES else to_text(data)
             span.set_attributes(attributes)
         except Exception:  # noqa: BLE001 - the user has his result
             failed("emit: finish")
@@ -243,9 +263,9 @@ class Emitter:
             builtin = kind.__module__ == "builtins"
             attributes: dict[str, Any] = {}
             if captured.rows:
-                attributes[names.ML_INPUT_ROWS] = captured.rows
-                attributes[names.ML_INPUT_COLUMNS] = captured.columns
-            attributes[names.ERROR_TYPE] = (
+                attributes[ML_INPUT_ROWS] = captured.rows
+                attributes[ML_INPUT_COLUMNS] = captured.columns
+            attributes[ERROR_TYPE] = (
                 kind.__qualname__ if builtin else f"{kind.__module__}.{kind.__qualname__}"
             )
             span.set_attributes(attributes)

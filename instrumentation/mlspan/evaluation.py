@@ -1,8 +1,9 @@
 """Stage 1, what a model promises: the performance that the user's own evaluation has measured.
 
-Reads results of scikit-learn's cross-validation, searches and ``score``, writes figures by metric name (the last part of
-``ml.quality.*``), with their standard deviation over the folds. What was cross-validated is not the object that is fitted
-afterwards, but a copy: the two are matched by class and parameters. Memory: the last 64 evaluations, figures only.
+Reads results of scikit-learn's cross-validation, searches and ``score``, writes figures by metric name (the last part
+of ``ml.quality.*``), with their standard deviation over the folds. What was cross-validated is not the object that is
+fitted afterwards, but a copy: the two are matched by class and parameters. Memory: the last 64 evaluations, figures
+only.
 """
 
 import math
@@ -78,7 +79,8 @@ _evaluations: dict[str, Evaluation] = {}
 def recipe(model: Any) -> str:
     """Class and parameters as one text; the same for a model, its copies, and any of them fitted.
 
-    Nested estimators count by class, since theirs are among the parameters too; how much of the machine to use does not.
+    Nested estimators count by class, since theirs are among the parameters too; how much of the machine to use does
+    not.
     """
     parameters = {
         name: type(value).__qualname__ if hasattr(value, "get_params") else _parameter(value)

@@ -7,7 +7,6 @@ process's byte budget: rows are dropped at random first (the remaining ones then
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-
 from mlspan.budget import ByteBudget
 from mlspan.captured import Input, Output
 from mlspan.columns import U4

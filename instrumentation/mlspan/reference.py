@@ -1,9 +1,10 @@
 """Stage 1, what is normal for a model: an instrumented fit leaves a reference profile, when the user names a folder.
 
-Reads the arguments of a finished ``fit``, writes ``<folder>/<name>-<version>.json``: the distributions of at most 100,000
-sampled rows under the payload's own rules (types, codes, allow, deny, the content hook), categories with their texts, the
-labels' distribution, and how well the model did in cross-validation, in a search, or in a later ``score``. Guarantee:
-does nothing without a folder, never raises, never changes what was passed; files appear whole or not at all.
+Reads the arguments of a finished ``fit``, writes ``<folder>/<name>-<version>.json``: the distributions of at most
+100,000 sampled rows under the payload's own rules (types, codes, allow, deny, the content hook), categories with
+their texts, the labels' distribution, and how well the model did in cross-validation, in a search, or in a later
+``score``. Guarantee: does nothing without a folder, never raises, never changes what was passed; files appear whole
+or not at all.
 Memory: a path and two numbers for each fitted model that lives; figures as in `evaluation.py`.
 """
 
@@ -173,7 +174,7 @@ def after_fit(model: object, identity: Identity, X: object, y: object, settings:
 
 @guarded("reference: score", None)
 def after_score(model: object, X: object, result: object, settings: "Settings") -> Path | None:
-    """Note a ``score`` of a model that has a reference; the score on its own training data is no promise and is left out.
+    """Note a ``score`` of a model that has a reference; one on its own training data is no promise and left out.
 
     Args:
         model: the model that was asked.

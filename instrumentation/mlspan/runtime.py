@@ -34,8 +34,8 @@ class Runtime:
     """
 
     def __init__(self, options: Mapping[str, Any], tracer_provider: TracerProvider | None) -> None:
-        self.emitter = Emitter(load_settings(options), tracer_provider)
-        self.wrapping = Wrapping(self.emitter, self.accepts)
+        self.emitter = Emitter(load_settings(options), tracer_provider, self.accepts)
+        self.wrapping = Wrapping(self.emitter)
         self.base: type | None = None
         self._recent: deque[type] = deque(maxlen=MAX_RECENT_CLASSES)
 

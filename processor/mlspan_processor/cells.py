@@ -166,9 +166,7 @@ class CellCounts:
             repeated = np.broadcast_to(weights, cells.shape).ravel()
             self.counts += np.bincount(flat, repeated, len(self.counts))
 
-    def add_moments(
-        self, inputs: NDArray[np.intp], values: NDArray[np.float32], weights: NDArray[np.float64]
-    ) -> None:
+    def add_moments(self, inputs: NDArray[np.intp], values: NDArray[np.float32], weights: NDArray[np.float64]) -> None:
         """Add numeric values (n_some_inputs, n_rows) of these inputs."""
         finite = np.isfinite(values)
         if finite.all():

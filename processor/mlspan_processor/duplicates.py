@@ -72,13 +72,15 @@ class _KeySet:
         self._runs.append(keys)
 
 
-def span_keys(trace_ids: list[bytes], span_ids: list[bytes]) -> Keys:
-    """One key a span; ids of another length than OTLP's (16 and 8 bytes) are padded or cut."""
+def span_keys(trace_ids: list[bytes], span_ids: list[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Ids as numbers: (n, 2) little-endian halves of the trace ids and (n,) span ids.
+
+    Ids of another length than OTLP's (16 and 8 bytes) are padded or cut.
+    """
     n = len(span_ids)
     traces, spans = b"".join(trace_ids), b"".join(span_ids)
-    if len(traces) != 16 * n or any(len(trace) != 16 for trace in trace_ids):
+    if len(traces) != 16 * n or set(map(len, trace_ids)) > {16}:
         traces = b"".join(trace[:16].ljust(16, b"\0") for trace in trace_ids)
-    if len(spans) != 8 * n or any(len(span) != 8 for span in span_ids):
+    if len(spans) != 8 * n or set(map(len, span_ids)) > {8}:
         spans = b"".join(span[:8].ljust(8, b"\0") for span in span_ids)
-    low = np.frombuffer(traces, "<u8").reshape(n, 2)[:, 1]
-    return np.asarray(low ^ np.frombuffer(spans, "<u8"), np.uint64)
+    return np.frombuffer(traces, "<u8").reshape(n, 2), np.frombuffer(spans, "<u8")

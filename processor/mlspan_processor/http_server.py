@@ -15,6 +15,7 @@ from mlspan_processor.config.schema import ServerTls
 from mlspan_processor.errors import StartError
 
 _MAX_HEADER_BYTES = 16 * 1024
+_LINGERING_SECONDS = 2.0
 
 
 class HttpServer:
@@ -86,6 +87,8 @@ class HttpServer:
             auto_decompress=False,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
+            # A refused client may still be sending: long enough to read the answer, no longer.
+            lingering_time=_LINGERING_SECONDS,
             shutdown_timeout=0.0,
         )
         await runner.setup()

@@ -6,6 +6,7 @@ spans' adjusted counts and published as whole numbers, rounded after summing. Ex
 and interval.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -82,7 +83,8 @@ class Instruments:
         seconds: NDArray[np.float64],
         weights: NDArray[np.float64],
         times: NDArray[np.int64],
-        ids: list[tuple[bytes, bytes]] | "IdPairs",
+        trace_ids: Sequence[bytes],
+        span_ids: Sequence[bytes],
     ) -> None:
         """Add calls.
 
@@ -90,7 +92,7 @@ class Instruments:
             kinds: attributes of each kind of call.
             kind_of: (n_calls,) index into kinds.
             seconds, weights, times: (n_calls,) of each call.
-            ids: trace and span id by call.
+            trace_ids, span_ids: by call.
         """
         if not len(kind_of):
             return
@@ -107,14 +109,16 @@ class Instruments:
             exemplars = histograms[kind_of[call]].exemplars
             bucket = int(buckets[call])
             if bucket not in exemplars:
-                exemplars[bucket] = Exemplar(float(seconds[call]), int(times[call]), *ids[call])
+                exemplars[bucket] = Exemplar(float(seconds[call]), int(times[call]), trace_ids[call], span_ids[call])
 
     def forget(self, model: Attributes) -> None:
         """Drop the series of a model version."""
         mine = set(model)
-        for series in (self.durations, *self.counts.values()):
+        for attributes in [known for known in self.durations if mine <= set(known)]:
+            del self.durations[attributes]
+        for series in self.counts.values():
             for attributes in [known for known in series if mine <= set(known)]:
-                del series[attributes]  # type: ignore[arg-type]  # a key of the same mapping
+                del series[attributes]
 
     def end_interval(self) -> None:
         """Exemplars are for one interval."""
@@ -123,16 +127,3 @@ class Instruments:
         for series in self.counts.values():
             for count in series.values():
                 count.exemplar = None
-
-
-class IdPairs:
-    """Trace and span ids by call, without making pairs of all of them."""
-
-    __slots__ = ("_spans", "_traces")
-
-    def __init__(self, traces: list[bytes], spans: list[bytes]) -> None:
-        self._traces = traces
-        self._spans = spans
-
-    def __getitem__(self, call: int) -> tuple[bytes, bytes]:
-        return self._traces[call], self._spans[call]

@@ -1,1 +1,5 @@
-"""Placeholder."""
+"""Stage 5: a reference profile from a table."""
+
+
+def build_reference() -> None:
+    """To be written."""

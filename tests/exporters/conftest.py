@@ -41,6 +41,4 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         ca = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
         request = ["-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", f"{name}.ext"]
         run("x509", "-req", *request, *ca, "-days", "1")
-    return Certificates(
-        *(folder / name for name in ("ca.pem", "server.pem", "server.key", "client.pem", "client.key"))
-    )
+    return Certificates(*(folder / name for name in ("ca.pem", "server.pem", "server.key", "client.pem", "client.key")))

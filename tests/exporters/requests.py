@@ -99,9 +99,7 @@ def model_span(**changes: Any) -> Span:
             Span.Event(name="plain", time_unix_nano=START_NS + 9_000),
         ],
         dropped_events_count=2,
-        links=[
-            Span.Link(trace_id=TRACE_ID[::-1], span_id=SPAN_ID[::-1], attributes=attributes({"why": "label"}))
-        ],
+        links=[Span.Link(trace_id=TRACE_ID[::-1], span_id=SPAN_ID[::-1], attributes=attributes({"why": "label"}))],
         dropped_links_count=3,
         status=Status(code=Status.STATUS_CODE_ERROR, message="ValueError"),
     )
@@ -120,9 +118,7 @@ def traces(*spans: Span, resource: Resource = RESOURCE) -> ExportTraceServiceReq
     by_scope = by_resource.scope_spans.add(schema_url="https://mlspan.dev/schemas/0.1.0")
     by_scope.scope.name = "mlspan"
     by_scope.scope.version = "0.1.0"
-    by_scope.scope.attributes.extend(
-        attributes({"ml.model.class": "Forest", "ml.feature.names": ["amount", "age"]})
-    )
+    by_scope.scope.attributes.extend(attributes({"ml.model.class": "Forest", "ml.feature.names": ["amount", "age"]}))
     client = Span(
         trace_id=TRACE_ID,
         span_id=PARENT_ID,
@@ -138,9 +134,7 @@ def traces(*spans: Span, resource: Resource = RESOURCE) -> ExportTraceServiceReq
 
 def exemplar(value: float, **more: Any) -> Exemplar:
     """Return an exemplar that points at the model call's span."""
-    return Exemplar(
-        as_double=value, trace_id=TRACE_ID, span_id=SPAN_ID, time_unix_nano=START_NS, **more
-    )
+    return Exemplar(as_double=value, trace_id=TRACE_ID, span_id=SPAN_ID, time_unix_nano=START_NS, **more)
 
 
 def counter(*points: NumberDataPoint, temporality: Any = CUMULATIVE, name: str = "ml.prediction.count") -> Metric:

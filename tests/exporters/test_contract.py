@@ -42,7 +42,7 @@ def test_contract_check_finds_a_missing_description() -> None:
     """The check that third parties run fails on a setting without a description."""
 
     class Bad(RecordingExporter):
-        class Config(RecordingExporter.Config):  # type: ignore[misc,name-defined] # Config is typed Any
+        class Config(RecordingExporter.Config):  # type: ignore[misc] # Config is typed Any
             size: int = 3
 
     with pytest.raises(AssertionError, match="size must have a description"):
@@ -58,7 +58,11 @@ def test_unknown_setting_is_refused(entry: EntryPoint) -> None:
 
 @pytest.mark.parametrize(
     ("name", "endpoint"),
-    [("otlp_grpc", "127.0.0.1:{port}"), ("otlp_http", "http://127.0.0.1:{port}"), ("zipkin", "http://127.0.0.1:{port}")],
+    [
+        ("otlp_grpc", "127.0.0.1:{port}"),
+        ("otlp_http", "http://127.0.0.1:{port}"),
+        ("zipkin", "http://127.0.0.1:{port}"),
+    ],
 )
 def test_dead_backend_is_retryable_and_named(name: str, endpoint: str) -> None:
     """A backend that is down does not hinder the start; sending to it is retryable and names the endpoint."""

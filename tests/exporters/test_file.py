@@ -101,9 +101,10 @@ class FullDisk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         self.room = room
         self.write = os.write
-        monkeypatch.setattr(file.os, "write", self)
+        monkeypatch.setattr(os, "write", self)
 
     def __call__(self, descriptor: int, data: bytes | memoryview) -> int:
+        """Write what there is room for."""
         if self.room <= 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         written = self.write(descriptor, data[: self.room])
@@ -132,7 +133,7 @@ def test_half_a_line_that_could_not_be_cut_is_cut_later(tmp_path: Path, monkeypa
     with exporter_to(path) as exporter:
         disk = FullDisk(monkeypatch, 100)
         with monkeypatch.context() as broken:
-            broken.setattr(file.os, "ftruncate", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+            broken.setattr(os, "ftruncate", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
             with pytest.raises(RetryableError):
                 exporter.export(CHUNK, 1.0)
         assert path.stat().st_size == 100

@@ -103,9 +103,7 @@ def test_compression_is_off_only_where_nothing_leaves_the_machine(
         (grpc.StatusCode.INTERNAL, None, PermanentError),
     ],
 )
-def test_status_decides_whether_to_retry(
-    code: grpc.StatusCode, delay: float | None, error: type[Exception]
-) -> None:
+def test_status_decides_whether_to_retry(code: grpc.StatusCode, delay: float | None, error: type[Exception]) -> None:
     """Each status code is retryable or permanent as OTLP says; RetryInfo's delay is passed on."""
     with FakeOtlpGrpc() as backend, exporter_to(backend.endpoint) as exporter:
         backend.answers.append(GrpcAnswer(code, "because", retry_delay_seconds=delay))

@@ -27,9 +27,7 @@ JSON = {"Content-Type": "application/json; charset=utf-8"}
 @contextmanager
 def exporter_to(endpoint: str, **settings: Any) -> Iterator[OtlpHttpExporter]:
     """Give a started exporter."""
-    exporter = OtlpHttpExporter(
-        OtlpHttpSettings.model_validate({"endpoint": endpoint} | settings), "otlp_http/test"
-    )
+    exporter = OtlpHttpExporter(OtlpHttpSettings.model_validate({"endpoint": endpoint} | settings), "otlp_http/test")
     exporter.start()
     try:
         yield exporter

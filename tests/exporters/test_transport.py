@@ -5,6 +5,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
@@ -63,9 +64,7 @@ def test_long_answer_is_cut() -> None:
     """Of an answer no more than 4 MiB are kept."""
     with FakeHttp() as backend:
         backend.answers.append(HttpAnswer(body=b"x" * (MAX_RESPONSE_BYTES + 100_000)))
-        reply = client_to(backend.url).post(
-            backend.url, b"", "text/plain", compress=False, timeout_seconds=10.0
-        )
+        reply = client_to(backend.url).post(backend.url, b"", "text/plain", compress=False, timeout_seconds=10.0)
     assert len(reply.data) == MAX_RESPONSE_BYTES
 
 
@@ -77,7 +76,7 @@ def test_connection_is_kept() -> None:
         assert sum(pool.num_connections for pool in _pools(client)) == 1
 
 
-def _pools(client: HttpClient) -> list[object]:
+def _pools(client: HttpClient) -> list[Any]:
     pools = client._pool.pools
     return [pools[key] for key in pools.keys()]  # noqa: SIM118 the container cannot be iterated
 

@@ -151,7 +151,10 @@ def test_resource_and_scope_become_tags() -> None:
             {"serviceName": "2001:db8::1", "ipv6": "2001:db8::1", "port": 99},
         ),
         ({"net.peer.name": "old", "net.peer.port": "x"}, {"serviceName": "old"}),
-        ({"net.sock.peer.addr": "1.2.3.4", "net.sock.peer.port": "70000"}, {"serviceName": "1.2.3.4", "ipv4": "1.2.3.4"}),
+        (
+            {"net.sock.peer.addr": "1.2.3.4", "net.sock.peer.port": "70000"},
+            {"serviceName": "1.2.3.4", "ipv4": "1.2.3.4"},
+        ),
         ({"db.name": "orders", "peer.service": ""}, {"serviceName": "orders"}),
         ({"other": "x"}, None),
     ],
@@ -170,7 +173,11 @@ def test_only_callers_have_a_remote_endpoint(kind: Any) -> None:
 
 def test_spans_without_valid_ids_are_rejected_alone() -> None:
     """A span that Zipkin would refuse with all others is left out and counted."""
-    bad = [Span(trace_id=TRACE_ID[:8], span_id=SPAN_ID), Span(trace_id=bytes(16), span_id=SPAN_ID), Span(trace_id=TRACE_ID)]
+    bad = [
+        Span(trace_id=TRACE_ID[:8], span_id=SPAN_ID),
+        Span(trace_id=bytes(16), span_id=SPAN_ID),
+        Span(trace_id=TRACE_ID),
+    ]
     with FakeHttp() as backend, exporter_to(backend.url) as exporter:
         result = exporter.export(chunk_of(requests.traces(model_span(), *bad)), 5.0)
         assert result == ExportResult(3, "3 spans have no valid id")

@@ -34,11 +34,9 @@ class Traced:
         emitter: makes the span.
         operation: the method's name.
         parameter: the name of the parameter that takes the rows.
-        accepts: whether objects of this kind are models of ours.
     """
 
     __slots__ = (
-        "_accepts",
         "_emitter",
         "_has_probabilities",
         "_is_watched",
@@ -49,11 +47,8 @@ class Traced:
         "parameter",
     )
 
-    def __init__(
-        self, emitter: Emitter, operation: str, parameter: str, accepts: Callable[[object], bool]
-    ) -> None:
+    def __init__(self, emitter: Emitter, operation: str, parameter: str) -> None:
         self._emitter = emitter
-        self._accepts = accepts
         self.operation = operation
         self.parameter = parameter
         self.is_selected = operation in emitter.settings.operations
@@ -69,12 +64,7 @@ class Traced:
         try:
             if outer is None or not outer.active:  # type: ignore[attr-defined]  # only we set this key
                 emitter = self._emitter
-                if (
-                    args
-                    and emitter.is_enabled
-                    and not (context and not is_instrumentation_enabled())
-                    and self._accepts(args[0])
-                ):
+                if args and emitter.is_enabled and (not context or is_instrumentation_enabled()):
                     return emitter.trace(self, original, context, args, kwargs)
             if self._is_watched and args:
                 return self._watch(original, outer, args, kwargs)
@@ -168,12 +158,10 @@ class Wrapping:
 
     Args:
         emitter: makes the spans.
-        accepts: whether objects of this kind are models of ours; asked at each outermost call.
     """
 
-    def __init__(self, emitter: Emitter, accepts: Callable[[object], bool]) -> None:
+    def __init__(self, emitter: Emitter) -> None:
         self.emitter = emitter
-        self._accepts = accepts
         self._classes: weakref.WeakSet[type] = weakref.WeakSet()
         self._names = sorted(emitter.settings.operations | FIT_OPERATIONS)
 
@@ -201,7 +189,7 @@ class Wrapping:
     def _wrap(self, cls: type, name: str, value: Any) -> None:
         if isinstance(value, _LEFT_ALONE) or not hasattr(type(value), "__get__"):
             return
-        traced = Traced(self.emitter, name, _rows_parameter(value), self._accepts)
+        traced = Traced(self.emitter, name, _rows_parameter(value))
         is_function = isinstance(value, types.FunctionType)
         try:
             setattr(cls, name, wrap_function(value, traced) if is_function else Delegate(value, traced))

@@ -1,8 +1,8 @@
 """Stage 1, cross-validation: what the user's evaluation found, for the reference profiles of his models.
 
-Wraps ``cross_validate``, ``cross_val_score`` and ``cross_val_predict`` of ``sklearn.model_selection``, only when a folder
-for references is set, and when scikit-learn is imported. Guarantee: the same result or exception; `uninstall` puts the
-originals back. Names that were imported from there before are not reached.
+Wraps ``cross_validate``, ``cross_val_score`` and ``cross_val_predict`` of ``sklearn.model_selection``, only when a
+folder for references is set, and when scikit-learn is imported. Guarantee: the same result or exception; `uninstall`
+puts the originals back. Names that were imported from there before are not reached.
 """
 
 import functools

@@ -5,7 +5,7 @@ A folder is a choice: one file for each family of types. Each turns an object th
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,29 +24,33 @@ class Block(NamedTuple):
 
     Attributes:
         slot: the selected column that `values` holds, or those of its columns.
-        values: one slot: (n_sampled,) of any dtype, a list of Python values, or Categories. Several: (n_sampled, n_slots).
-        type: the column type where the values' dtype does not tell; else None.
+        values: one slot: (n_sampled,) of any dtype, a list of Python values, or Categories. Several: (n_sampled,
+            n_slots). type: the column type where the values' dtype does not tell; else None.
     """
 
-    slot: "int | Indices | slice"
-    values: "Values"
+    slot: int | Indices | slice
+    values: Values
     type: str | None = None
 
 
 class Source(Protocol):
-    """One input of a model call.
+    """One input of a model call."""
 
-    Attributes:
-        rows: rows.
-        columns: columns, captured or not.
-        names: their names, or None.
-        python_columns: how many columns cost Python work for each cell that is read.
-    """
+    @property
+    def rows(self) -> int:
+        """Rows."""
 
-    rows: int
-    columns: int
-    names: tuple[str, ...] | None
-    python_columns: int
+    @property
+    def columns(self) -> int:
+        """Columns, captured or not."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Their names, or None."""
+
+    @property
+    def python_columns(self) -> int:
+        """How many columns cost Python work for each cell that is read."""
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
         """The sampled rows (None: all) of the columns at `positions` (None: the first `width`)."""

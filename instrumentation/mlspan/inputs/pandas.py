@@ -1,9 +1,9 @@
 """Stage 2, capture: pandas data frames and series, by their public methods only.
 
-What a frame costs is the number of pandas calls, not of cells: a column by name takes 10 µs, the list of dtypes 14 µs, a
-whole frame of one dtype as an array 1 µs. So the layout (names, how each column is read) is kept for each set of columns,
-frames of numbers are read in one call, and one-row frames of mixed columns as one row.
-Memory: at most 256 layouts; columns objects are referred to weakly.
+What a frame costs is the number of pandas calls, not of cells: a column by name takes 10 µs, the list of dtypes 14
+µs, a whole frame of one dtype as an array 1 µs. So the layout (names, how each column is read) is kept for each set
+of columns, frames of numbers are read in one call, and one-row frames of mixed columns as one row. Memory: at most
+256 layouts; columns objects are referred to weakly.
 """
 
 import weakref

@@ -1,7 +1,7 @@
 """Stage 2, capture: scipy sparse matrices and arrays.
 
-Only the sampled rows of the first columns become dense. Formats without row access (COO, DIA, BSR) are converted to CSR,
-which copies, and so only up to a million stored values.
+Only the sampled rows of the first columns become dense. Formats without row access (COO, DIA, BSR) are converted to
+CSR, which copies, and so only up to a million stored values.
 """
 
 from collections.abc import Iterable

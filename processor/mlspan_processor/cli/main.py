@@ -7,7 +7,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
 _CONFIG_HELP = "configuration file; repeatable, later ones are merged over earlier ones (default: embedded)"
 _SET_HELP = "override one key, exporters.zipkin.endpoint=http://zipkin:9411/api/v2/spans; repeatable"
@@ -48,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         "  mlspan labels outcomes.csv",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"mlspan {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
@@ -195,8 +194,14 @@ def _positive(text: str) -> int:
     return value
 
 
-def _version() -> str:
-    try:
-        return version("mlspan")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "unknown"
+class _Version(argparse.Action):
+    """Reads the installed version only when asked: that import is half of the command's start."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  # see above
+
+        try:
+            text = version("mlspan")
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            text = "unknown"
+        parser.exit(message=f"mlspan {text}\n")

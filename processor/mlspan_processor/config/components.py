@@ -4,6 +4,7 @@ Built-in parts stand in explicit tables; exporters are found by the entry point 
 and imported only when a configuration uses them, so that a broken third-party exporter harms nobody else.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -185,7 +186,7 @@ def _exporter_type(name: str, cls: Any) -> ComponentType:
         consumes=frozenset(cls.signals),
         queued=cls.queued,
         listens=lambda config: _listening_fields(cls, config),
-        summary=first_line(cls.__doc__),
+        summary=_summary(cls.__doc__),
     )
 
 
@@ -203,6 +204,6 @@ def _connector_type(name: str) -> ComponentType:
     return ComponentType(Kind.CONNECTOR, name, cls.Config, cls, consumes, produces, summary=summary)
 
 
-def first_line(docstring: str | None) -> str:
-    """Return the first sentence of a docstring, without its full stop."""
-    return (docstring or "").strip().split("\n")[0].rstrip(".")
+def _summary(docstring: str | None) -> str:
+    """Return the beginning of a docstring, up to the first full stop, semicolon or line end."""
+    return re.split(r"[.;\n]", (docstring or "").strip(), maxsplit=1)[0]

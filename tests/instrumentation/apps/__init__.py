@@ -1,0 +1,1 @@
+"""Small programs that the lifecycle tests start as a user would."""
