@@ -2,8 +2,8 @@
 
 A scikit-learn pipeline is trained on January to March 2013. Two FastAPI services run under opentelemetry-instrument:
 `flights` (the model) asks `weather` for its features on every request. April to December are replayed in order, faster
-than real time; the truth about each flight arrives a day after its departure. At the end: realised performance by month beside what the
-reference promised, the drifted features, and where to look next.
+than real time; the truth about each flight arrives a day after its departure. At the end: realised performance by month
+beside what the reference promised, the drifted features, and where to look next.
 """
 
 import argparse

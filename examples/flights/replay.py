@@ -16,12 +16,13 @@ LABELS_A_REQUEST: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """When a month of flights was replayed, on the wall clock, in nanoseconds; and how many flights it had."""
+    """When a month was replayed, on the wall clock, in nanoseconds; how many flights it had, and the late ones' share."""
 
     month: int
     start_ns: int
     end_ns: int
     flights: int
+    late: float
 
 
 def boards(flights: pd.DataFrame) -> list[tuple[pd.Timestamp, dict[str, Any]]]:
@@ -82,7 +83,8 @@ async def replay(
             pane = int(pane_seconds * 1e9)
             # A month must not share a pane with the next one.
             await asyncio.sleep((pane - time.time_ns() % pane) / 1e9)
-            done.append(Month(int(month), start, time.time_ns(), len(group)))
+            late = float((group["label"] == "late").mean())
+            done.append(Month(int(month), start, time.time_ns(), len(group), late))
         await truth.tell(None)
     return done
 

@@ -202,7 +202,8 @@ def _tell(console: Console, to: Addresses) -> None:
         highlight=False,
     )
     console.print(
-        f"services:  flights on 127.0.0.1:{to.flights}, weather on 127.0.0.1:{to.weather}, both under opentelemetry-instrument",
+        f"services:  flights on 127.0.0.1:{to.flights}, weather on 127.0.0.1:{to.weather},"
+        " both under opentelemetry-instrument",
         highlight=False,
     )
     for name, at in (("Jaeger", to.jaeger), ("Zipkin", to.zipkin)):
@@ -267,5 +268,13 @@ async def _reports(
             answer = await client.get(url, params=query)
             if answer.status_code != 200:
                 raise DemoError(f"the processor has no report on {data.MODEL_NAME}: {answer.status_code} {answer.text}")
-            out.append({"month": month.month, "flights": month.flights, "folder": str(folder), **answer.json()})
+            out.append(
+                {
+                    "month": month.month,
+                    "flights": month.flights,
+                    "late": month.late,
+                    "folder": str(folder),
+                    **answer.json(),
+                }
+            )
         return out

@@ -192,7 +192,7 @@ class Store:
         others = [(key, value) for key, value in attributes.items() if key not in IDENTITY]
         if identity and others:
             key = (identity.get("job", ""), identity.get("instance", ""))
-            # A target costs one sample of the limit's room at most; beyond it, none is added.
+            # Bounded by the same number as the samples, and expiring like them.
             if key in self.targets or len(self.targets) < self._settings.max_series:
                 self.targets[key] = Target(label_text(labels_of(others) | identity), now)
         return labels_of(attributes.items()) | identity if self._settings.resource_labels else identity

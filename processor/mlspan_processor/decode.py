@@ -80,7 +80,7 @@ class Calls:
         weights: adjusted counts; calls that are not in it have an unknown weight.
         groups: payloads by likeness.
         positions: where the payload attribute is, for calls where it is not last.
-        ids: the user's id of a one-row call.
+        ids: the id attribute of calls that something else has touched; others have theirs in the payload.
         bare: calls without a payload, with (rows, predicted class) from the readable attributes.
         feedback: labels carried by spans.
         unreadable_feedback: feedback spans without an id or a label.
@@ -147,7 +147,7 @@ class Decoder:
                     self._other_spans(scope_spans.scope, scope_spans.spans, calls, has_feedback)
 
     def _model_spans(self, schema: Schema, spans: Iterable[Span], calls: Calls) -> None:
-        texts, offsets, groups, ids = self._texts, self._offsets, calls.groups, calls.ids
+        texts, offsets, groups = self._texts, self._offsets, calls.groups
         kind_index, add_kind = calls.kind_index, calls.kind_of.append
         add_span, add_start, add_end = calls.spans.append, calls.starts.append, calls.ends.append
         add_trace, add_id = calls.trace_ids.append, calls.span_ids.append
@@ -166,9 +166,6 @@ class Decoder:
                     group = groups[key] = PayloadGroup(schema, at)
                 group.values.append(last)
                 group.calls.append(index)
-                before = attributes[-2]
-                if before.startswith(_ID):
-                    ids[index] = _text(before)
             else:
                 operation = self._look_at_all(schema, list(attributes), index, calls)
             if span.status and (error := _error_of(span)):

@@ -23,6 +23,7 @@ from mlspan_processor.rows import Block
 from mlspan_processor.scopes import Schema
 
 MAX_FEATURES: Final = 16
+MOST_UNUSUAL: Final = 8
 MAX_BYTES: Final = 512
 TOP_FEATURES: Final = 3
 _SUMMARY: Final = key_prefix(names.ML_INPUT_SUMMARY)
@@ -32,6 +33,7 @@ FLAG: Final = {value: bool_attribute(names.ML_ANOMALY_FLAG, value) for value in 
 _HEADERS: Final = [text_attribute(_SUMMARY, b" " * n)[: -n or None] for n in range(MAX_BYTES + 1)]
 _MISSING: Final = b"null"
 _END: Final = b"\0"
+_NOTHING: Final[dict[int, bytes]] = {}
 
 
 def anomaly_scores(anomaly: Anomaly, sums: NDArray[Any], firsts: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -73,70 +75,83 @@ def summaries(block: Block, reference: Reference | None, costs: NDArray[np.float
         costs: (n_bound_features, n_calls) of the calls' first rows, or None.
     """
     schema = block.schema
-    n_columns = len(schema.names)
+    n, n_columns = len(block.firsts), len(schema.names)
     if not n_columns:
-        return [_HEADERS[0]] * len(block.firsts)
-    bits = block.columns if block.n_rows == len(block.firsts) else block.columns[:, block.firsts]
+        return [_HEADERS[0]] * n
+    bits = block.columns if block.n_rows == n else block.columns[:, block.firsts]
     order = _order(schema, reference, costs, n_columns)
     if order is None:
-        shown = min(n_columns, MAX_FEATURES)
-        chosen = np.ascontiguousarray(bits[:shown].T)
+        chosen = bits[: min(n_columns, MAX_FEATURES)]
+        columns = np.broadcast_to(np.arange(len(chosen))[:, None], chosen.shape)
     else:
-        chosen = np.take_along_axis(bits, order, axis=0).T.copy()
-    n, shown = chosen.shape
-    table = np.empty((n, 2 * shown + 1), object)
-    labels = _labels(schema)
-    table[:, 0:-1:2] = labels[:shown] if order is None else labels[order.T]
-    values = np.array(_numbers(chosen.view(np.float32)), object).reshape(n, shown)
-    for column in np.flatnonzero(schema.categorical[:shown] if order is None else schema.categorical).tolist():
-        texts = {} if reference is None else reference.texts.get(schema.names[column], {})
-        if order is None:
-            values[:, column] = _categories(chosen[:, column], texts)
-        else:
-            at = np.nonzero(column == order.T)
-            values[at] = _categories(chosen[at], texts)
-    table[:, 1::2] = values
-    table[:, -1] = _END
-    return [_attribute(text) for text in b"".join(table.ravel().tolist()).split(_END)[:-1]]
+        chosen = np.take_along_axis(bits, order, axis=0)
+        columns = order
+    shown = len(chosen)
+    values = _numbers(np.ascontiguousarray(chosen).view(np.float32))
+    if schema.categorical.any():
+        _put_categories(values, chosen.ravel(), columns.ravel(), schema, reference)
+    first, others = _labels(schema)
+    # name=, value, name=, value, …, end: one list for all calls, filled column by column, joined at once.
+    width = 2 * shown + 1
+    tokens: list[bytes] = [_END] * (n * width)
+    for j in range(shown):
+        names_of = others if j else first
+        tokens[2 * j :: width] = [names_of[j]] * n if order is None else names_of[order[j]].tolist()
+        tokens[2 * j + 1 :: width] = values[j * n : (j + 1) * n]
+    return [
+        _HEADERS[len(text)] + text if len(text) <= MAX_BYTES else _cut(text)
+        for text in b"".join(tokens).split(_END)[:-1]
+    ]
 
 
 def _order(
     schema: Schema, reference: Reference | None, costs: NDArray[np.float32] | None, n_columns: int
 ) -> NDArray[np.intp] | None:
-    """The columns to show (MAX_FEATURES, n_calls), the most unusual first; None for the first columns as they
+    """The columns to show (MOST_UNUSUAL, n_calls), the most unusual first; None for the first columns as they
     are."""
     if n_columns <= MAX_FEATURES or reference is None or costs is None:
         return None
     columns = reference.binding(schema).columns
     if len(columns) < MAX_FEATURES:
         return None
-    top = np.argpartition(-costs.T, MAX_FEATURES - 1, axis=1)[:, :MAX_FEATURES]
-    ranks = np.argsort(-np.take_along_axis(costs.T, top, axis=1), axis=1, kind="stable")
-    return columns[np.take_along_axis(top, ranks, axis=1)].T
+    by_call = np.ascontiguousarray(-costs.T)
+    top = np.argpartition(by_call, MOST_UNUSUAL - 1, axis=1)[:, :MOST_UNUSUAL]
+    calls = np.arange(len(by_call))[:, None]
+    ranks = np.argsort(by_call[calls, top], axis=1)
+    return np.ascontiguousarray(columns[top[calls, ranks]].T)
 
 
-def _labels(schema: Schema) -> NDArray[Any]:
-    """ " name=" of every column."""
+def _labels(schema: Schema) -> tuple[NDArray[Any], NDArray[Any]]:
+    """ "name=" of every column, and " name="."""
     if schema.shown is None:
-        texts = [b" " + name.encode("utf-8", "replace").replace(_END, b"") + b"=" for name in schema.names]
-        schema.shown = np.array(texts, object)
+        texts = [name.encode("utf-8", "replace").replace(_END, b"") + b"=" for name in schema.names]
+        schema.shown = np.array(texts, object), np.array([b" " + text for text in texts], object)
     return schema.shown
 
 
 def _numbers(values: NDArray[np.float32]) -> list[bytes]:
-    """Every number as text, row by row."""
-    text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
-    flat = text[2:-2].replace(b"],[", b",") + b","
-    return flat.replace(b".0,", b",").split(b",")[:-1]
+    """Every number of (n_shown, n_calls) as text, one after another."""
+    text = orjson.dumps(values.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    return (text[1:-1] + b",").replace(b".0,", b",").split(b",")[:-1]
 
 
-def _categories(codes: NDArray[np.uint32], texts: dict[int, bytes]) -> list[bytes]:
-    return [texts.get(code) or (b"#%08x" % code if code else _MISSING) for code in codes.tolist()]
+def _put_categories(
+    values: list[bytes],
+    bits: NDArray[np.uint32],
+    columns: NDArray[np.intp],
+    schema: Schema,
+    reference: Reference | None,
+) -> None:
+    """Replace the numbers of categorical columns by their texts."""
+    texts = {} if reference is None else reference.texts
+    readable = [texts.get(name, _NOTHING) for name in schema.names]
+    at = np.flatnonzero(schema.categorical[columns])
+    for i, code, column in zip(at.tolist(), bits[at].tolist(), columns[at].tolist(), strict=True):
+        values[i] = readable[column].get(code) or (b"#%08x" % code if code else _MISSING)
 
 
-def _attribute(text: bytes) -> bytes:
-    text = text[1:]
-    if len(text) > MAX_BYTES:
-        cut = text[: MAX_BYTES + 1].rfind(b" ")
-        text = text[:cut] if cut > 0 else text[:MAX_BYTES].decode("utf-8", "ignore").encode()
+def _cut(text: bytes) -> bytes:
+    """The attribute of a text that is too long: as many whole features as fit."""
+    end = text[: MAX_BYTES + 1].rfind(b" ")
+    text = text[:end] if end > 0 else text[:MAX_BYTES].decode("utf-8", "ignore").encode()
     return _HEADERS[len(text)] + text

@@ -31,7 +31,7 @@ class Schema:
     """
 
     __slots__ = ("categorical", "classes", "model", "names", "shown", "task", "types")
-    shown: NDArray[Any] | None
+    shown: tuple[NDArray[Any], NDArray[Any]] | None
 
     def __init__(
         self,

@@ -259,17 +259,17 @@ class State:
                 )
                 extras[i] = (extras[i][0], enrich.FLAG[True], top)
             self._anomalies(model, batch, block, scores, flags)
-        spans, positions = calls.spans, calls.positions
+        positions = calls.positions
+        spans = calls.spans
         for i, call in enumerate(order):
             attributes = spans[call].attributes
-            position = positions.get(call, -1) if positions else -1
             if texts is None:
                 if not keep:
-                    del attributes[position]
+                    del attributes[positions.get(call, -1)]
             elif keep:
                 attributes.append(texts[i])
             else:
-                attributes[position] = texts[i]
+                attributes[positions.get(call, -1) if positions else -1] = texts[i]
             if extras is not None:
                 attributes.extend(extras[i])
 

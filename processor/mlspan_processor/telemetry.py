@@ -150,7 +150,7 @@ class Telemetry:
         self.observe("mlspan_process_cpu_seconds", lambda: sum(os.times()[:2]))
         self.observe("mlspan_process_memory_rss", memory_rss_bytes)
 
-    def counter(self, name: str, **labels: str) -> Counter:
+    def counter(self, name: str, /, **labels: str) -> Counter:
         """Return the series, the same one for the same labels.
 
         Raises:
@@ -160,11 +160,11 @@ class Telemetry:
         with self._lock:
             return self._counters.setdefault(key, Counter())
 
-    def items(self, name: str, signal: Signal, **labels: str) -> Counter:
+    def items(self, name: str, signal: Signal, /, **labels: str) -> Counter:
         """Return the series of a signal; `name` ends with "_{items}"."""
         return self.counter(name.format(items=SIGNALS[signal].items), **labels)
 
-    def observe(self, name: str, read: Callable[[], float], **labels: str) -> None:
+    def observe(self, name: str, read: Callable[[], float], /, **labels: str) -> None:
         """Have `read` called whenever the metrics are read."""
         with self._lock:
             self._gauges[name, _labels(name, labels)] = read
@@ -187,11 +187,11 @@ class Telemetry:
                 values[f"mlspan_{kind}_count", ((kind, part), ("name", name))] = value
         return values
 
-    def value(self, name: str, **labels: str) -> float:
+    def value(self, metric: str, /, **labels: str) -> float:
         """Return the sum over all series of a metric that carry these labels."""
         wanted = set(labels.items())
         return sum(
-            value for (one, series), value in self.read().items() if one == name and wanted <= set(series)
+            value for (one, series), value in self.read().items() if one == metric and wanted <= set(series)
         )
 
     def prometheus_text(self) -> str:

@@ -25,7 +25,7 @@ class RowsSource:
         self._rows = rows
         self.rows = len(rows)
         first = rows[0] if len(rows) else ()
-        self.columns = int(np.size(first)) if _is_nested(first) else len(first)
+        self.columns = len(_flat(first)) if _is_nested(first) else len(first)
         self.names = None
         plain = isinstance(first, np.ndarray) and first.dtype.kind in "fiub"
         self.python_columns = 0 if plain else self.columns
@@ -34,7 +34,7 @@ class RowsSource:
         """One matrix where all values are numbers, else one block a column."""
         sampled = list(self._rows) if indices is None else [self._rows[at] for at in indices.tolist()]
         if sampled and _is_nested(sampled[0]):
-            sampled = [np.asarray(row).ravel() for row in sampled]
+            sampled = list(map(_flat, sampled))
         if any(len(row) != self.columns for row in sampled):
             raise UnsupportedInputError("unsupported input: rows of different lengths")
         wanted = slice(0, width) if positions is None else positions
@@ -87,3 +87,11 @@ def _is_nested(row: Any) -> bool:
     if isinstance(row, np.ndarray):
         return row.ndim > 1
     return len(row) > 0 and isinstance(row[0], (list, tuple, np.ndarray))
+
+
+def _flat(row: Any) -> Any:
+    """A row of rows as one; a ragged one as it is: its cells are lists then, which are not captured."""
+    try:
+        return np.asarray(row).ravel()
+    except ValueError:
+        return row
