@@ -16,7 +16,7 @@ LABELS_A_REQUEST: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """When a month was replayed, on the wall clock, in nanoseconds; how many flights it had, and the late ones' share."""
+    """When a month was replayed (wall clock, nanoseconds), how many flights it had, and the late ones' share."""
 
     month: int
     start_ns: int

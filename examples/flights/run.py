@@ -127,6 +127,8 @@ def _train_environment(folder: Path) -> dict[str, str]:
         "OTEL_TRACES_EXPORTER": "none",
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
+        # Threads that wait for each other by spinning gain nothing on two busy cores.
+        "OMP_NUM_THREADS": "1",
         "OTEL_INSTRUMENTATION_ML_MODEL_NAME": data.MODEL_NAME,
         "OTEL_INSTRUMENTATION_ML_MODEL_VERSION": data.MODEL_VERSION,
         "OTEL_INSTRUMENTATION_ML_REFERENCE_DIR": str(folder / "reference"),

@@ -52,7 +52,7 @@ class ByteBudget:
         with self._lock:
             earned = self._tokens + self.rate_bytes
             if earned > self._capacity:
-                earned = max(self._capacity, self.rate_bytes)
+                earned = self._capacity
             taken = size <= earned
             self._tokens = earned - size if taken else earned
         return taken

@@ -45,11 +45,12 @@ def pack(
     try:
         data = _encode(captured, output, ids, None)
         room = min(settings.max_bytes, limiter.allowance())
-        if len(data) > room and len(cells) > 1:
-            fixed = HEADER.size + len(captured.schema.bits)
-            row_bytes = (len(data) - fixed) / len(cells) + 4  # a row number more
-            kept = sample(len(cells), max(1, min(len(cells) - 1, int((room - fixed) / row_bytes))))
-            data = _encode(captured, output, ids, kept)
+        fixed = HEADER.size + len(captured.schema.bits)
+        count = len(cells)
+        while len(data) > room and count > 1:  # once, or a few times where ids differ in length
+            row_bytes = (len(data) - fixed) / count + 4  # a row number more
+            count = max(1, min(count - 1, int((room - fixed) / row_bytes)))
+            data = _encode(captured, output, ids, sample(len(cells), count))
         if len(data) > settings.max_bytes or not limiter.take(len(data)):
             return None
     except Exception:  # noqa: BLE001 - the user's call goes on

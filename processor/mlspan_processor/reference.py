@@ -13,10 +13,9 @@ import re
 import tempfile
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mlspan.profile import Profile, ProfileError, from_json, to_json
-from mlspan_processor.reference_build import build_reference
 
 __all__ = ["ReferenceBook", "build_reference"]
 
@@ -92,6 +91,13 @@ class ReferenceBook:
             self.unreadable += 1
             _log.warning('reference: "%s" is no profile: %s', file, error)
             return None
+
+
+def build_reference(data: Path, **options: Any) -> Profile:
+    """A profile from a table: see reference_build.build_reference, whose arguments these are."""
+    from mlspan_processor.reference_build import build_reference as build  # noqa: PLC0415 pyarrow takes 30 MB
+
+    return build(data, **options)
 
 
 def write(profile: Profile, file: Path) -> None:

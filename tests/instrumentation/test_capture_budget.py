@@ -95,7 +95,7 @@ def test_burst_returns() -> None:
         pass
     assert budget.allowance() < first // 4
     _run(budget, [100] * 100)
-    assert budget.allowance() == first
+    assert budget.allowance() > 0.99 * first
 
 
 def test_threads() -> None:

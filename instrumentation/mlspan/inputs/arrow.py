@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan.columns import BOOLEAN, NUMERIC
+from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC
 from mlspan.inputs.base import Block, Indices
 
 _NUMBERS: Final = ("int", "uint", "float", "double", "halffloat")
+_TEXTS: Final = ("string", "large_string", "dictionary")
 _TIMES: Final = ("timestamp", "date", "duration")
 
 
@@ -48,4 +49,4 @@ def arrow_values(column: Any, indices: Indices | None) -> tuple[NDArray[Any] | l
         return values, BOOLEAN
     if kind.startswith(_TIMES):
         return np.asarray(sampled.to_numpy(zero_copy_only=False)), None
-    return sampled.to_pylist(), None
+    return sampled.to_pylist(), CATEGORICAL if kind.startswith(_TEXTS) else None

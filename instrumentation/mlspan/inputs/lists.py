@@ -33,6 +33,8 @@ class RowsSource:
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
         """One matrix where all values are numbers, else one block a column."""
         sampled = list(self._rows) if indices is None else [self._rows[at] for at in indices.tolist()]
+        if not all(isinstance(row, (list, tuple, np.ndarray)) for row in sampled):
+            raise UnsupportedInputError("unsupported input: rows of different types")
         if sampled and _is_nested(sampled[0]):
             sampled = list(map(_flat, sampled))
         if any(len(row) != self.columns for row in sampled):
@@ -54,13 +56,15 @@ class DictSource:
     def __init__(self, rows: Sequence[Any]) -> None:
         self._rows = rows
         self.rows = len(rows)
-        self._keys = sorted({key for row in rows[:_KEY_ROWS] for key in row}, key=str)
+        self._keys = sorted({key for row in rows[:_KEY_ROWS] if type(row) is dict for key in row}, key=str)
         self.columns = self.python_columns = len(self._keys)
         self.names = tuple(map(str, self._keys))
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
         """One block a key."""
         sampled = list(self._rows) if indices is None else [self._rows[at] for at in indices.tolist()]
+        if not all(type(row) is dict for row in sampled):
+            raise UnsupportedInputError("unsupported input: rows of different types")
         at = range(width) if positions is None else positions.tolist()
         return [Block(slot, [row.get(self._keys[j]) for row in sampled]) for slot, j in enumerate(at)]
 

@@ -19,8 +19,6 @@ from mlspan.inputs.base import Block, Indices
 from mlspan.inputs.texts import TextSource, looks_like_text
 
 MAX_LAYOUTS: Final = 256
-SMALL_CELLS: Final = 4_096
-"""Frames of numbers up to this size are copied whole rather than looked at column by column."""
 
 # How a column is read.
 _FLOAT: Final = "f"  # numpy numbers
@@ -32,6 +30,8 @@ _NULLABLE: Final = "n"
 _NULLABLE_BOOL: Final = "N"
 _SPARSE: Final = "p"
 _ARROW: Final = "a"
+_ARROW_NUMBER: Final = "A"
+_ARROW_BOOL: Final = "B"
 _COMPLEX: Final = "x"
 _OBJECT: Final = "o"
 
@@ -41,7 +41,6 @@ _EXTENSIONS: Final = {
     "BooleanDtype": _NULLABLE_BOOL,
     "DatetimeTZDtype": _TIME,
     "SparseDtype": _SPARSE,
-    "ArrowDtype": _ARROW,
     **dict.fromkeys(
         [f"{sign}Int{bits}Dtype" for sign in ("", "U") for bits in (8, 16, 32, 64)] + ["Float32Dtype", "Float64Dtype"],
         _NULLABLE,
@@ -49,8 +48,8 @@ _EXTENSIONS: Final = {
 }
 _PYTHON: Final = frozenset({_STRING, _OBJECT, _ARROW})
 _ROW_TYPES: Final = {
-    **dict.fromkeys((_FLOAT, _TIME, _NULLABLE, _SPARSE), NUMERIC),
-    **dict.fromkeys((_BOOL, _NULLABLE_BOOL), BOOLEAN),
+    **dict.fromkeys((_FLOAT, _TIME, _NULLABLE, _SPARSE, _ARROW_NUMBER), NUMERIC),
+    **dict.fromkeys((_BOOL, _NULLABLE_BOOL, _ARROW_BOOL), BOOLEAN),
     **dict.fromkeys((_CATEGORY, _STRING), CATEGORICAL),
 }
 
@@ -62,38 +61,39 @@ class Layout:
         labels: the columns' own labels.
         names: the same as texts; those of several levels joined by ".".
         distinct: whether a label names one column.
-        plain: whether the last frame held numpy numbers only.
-        uniform: whether they were of one dtype, so that the frame is an array already.
+        uniform: whether the last frame held numpy numbers of one dtype, so that the next may be an array already.
     """
 
-    __slots__ = ("_readers", "distinct", "labels", "names", "plain", "uniform")
+    __slots__ = ("_readers", "distinct", "labels", "names", "uniform")
 
     def __init__(self, labels: tuple[Any, ...]) -> None:
         self.labels = labels
         self.names = tuple(map(_name, labels))
         self.distinct = len(set(labels)) == len(labels)
-        self.plain = False
         self.uniform = False
         self._readers: dict[tuple[type, ...], str] = {}
 
-    def readers(self, frame: Any) -> str:
-        """One letter a column: how it is read."""
+    def readers(self, frame: Any) -> tuple[str, bool]:
+        """One letter a column: how it is read; and whether all are numpy numbers of one dtype."""
         dtypes = frame.dtypes.tolist()
         kinds = tuple(map(type, dtypes))
         readers = self._readers.get(kinds)
         if readers is None:
             readers = "".join(map(_reader, dtypes))
-            if len(self._readers) < MAX_LAYOUTS:
+            # The class of Arrow-backed dtypes does not tell what they hold.
+            if len(self._readers) < MAX_LAYOUTS and "ArrowDtype" not in {kind.__name__ for kind in kinds}:
                 self._readers[kinds] = readers
-        self.plain = set(readers) == {_FLOAT}
-        self.uniform = self.plain and len(set(kinds)) == 1
-        return readers
+        uniform = self.uniform = readers == _FLOAT * len(readers) and len(set(kinds)) == 1
+        return readers, uniform
 
 
 class FrameSource:
     """A pandas DataFrame."""
 
-    __slots__ = ("_array", "_frame", "_layout", "_readers", "columns", "names", "python_columns", "rows")
+    __slots__ = (
+        *("_array", "_frame", "_layout", "_readers", "_uniform"),
+        *("columns", "names", "python_columns", "rows"),
+    )
 
     def __init__(self, frame: Any) -> None:
         layout = _layout(frame.columns)
@@ -105,18 +105,20 @@ class FrameSource:
         self.python_columns = 0
         self._array: NDArray[Any] | None = None
         self._readers = ""
-        if layout.plain and (layout.uniform or self.rows * self.columns <= SMALL_CELLS):
+        self._uniform = True
+        if layout.uniform and self.rows:
             array = frame.to_numpy()
-            if array.dtype.kind in "fiu":  # else the dtypes have changed
+            # The same memory twice is the frame's own: one block of numbers. Anything else (the dtypes may have changed
+            # under the same names, to categories of numbers) would have been put together anew.
+            if array.dtype.kind in "fiu" and np.may_share_memory(array, frame.to_numpy()):
                 self._array = array
                 return
-        self._readers = layout.readers(frame)
-        if not layout.plain:
-            self.python_columns = sum(map(self._readers.count, _PYTHON))
+        self._readers, self._uniform = layout.readers(frame)
+        self.python_columns = sum(map(self._readers.count, _PYTHON))
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
         """One matrix of all columns that are numpy numbers, one block for each other column."""
-        if self._array is not None or self._layout.plain:
+        if self._readers == _FLOAT * len(self._readers):
             return [Block(slice(0, width), self._numbers(indices, positions, width))]
         at = list(range(width)) if positions is None else positions.tolist()
         if self.rows == 1:
@@ -127,7 +129,7 @@ class FrameSource:
         array = self._array
         if array is None:
             frame = self._frame
-            if not self._layout.uniform and indices is not None:
+            if not self._uniform and indices is not None:
                 frame = frame.take(indices)
                 indices = None
             array = frame.to_numpy()
@@ -193,7 +195,7 @@ def _read(reader: str, array: Any, indices: Indices | None) -> tuple[Values, str
         codes = np.asarray(array.codes)
         labels = array.categories
         return Categories(codes if indices is None else codes[indices], labels, labels), None
-    if reader in (_STRING, _ARROW) and hasattr(array, "__arrow_array__"):
+    if reader in (_STRING, _ARROW, _ARROW_NUMBER, _ARROW_BOOL) and hasattr(array, "__arrow_array__"):
         values, kind = arrow_values(array.__arrow_array__(), indices)
         return values, CATEGORICAL if reader == _STRING else kind
     if reader in (_FLOAT, _BOOL, _COMPLEX) or isinstance(array.dtype, np.dtype):
@@ -216,7 +218,11 @@ def _reader(dtype: Any) -> str:
         if dtype.kind in "fiu":
             return _FLOAT
         return {"b": _BOOL, "M": _TIME, "m": _TIME, "c": _COMPLEX}.get(dtype.kind, _OBJECT)
-    return _EXTENSIONS.get(type(dtype).__name__, _OBJECT)
+    name = type(dtype).__name__
+    if name == "ArrowDtype":
+        numbers = dict.fromkeys("iufMm", _ARROW_NUMBER)
+        return {**numbers, "b": _ARROW_BOOL, "U": _STRING}.get(dtype.kind, _ARROW)
+    return _EXTENSIONS.get(name, _OBJECT)
 
 
 def _name(label: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mlspan.columns import CATEGORICAL
 from mlspan.inputs.base import Block, Indices
 
 _ARRAYS: Final = frozenset(
@@ -16,6 +17,8 @@ _ARRAYS: Final = frozenset(
         *("Boolean", "Date", "Datetime", "Duration"),
     }
 )
+
+_TEXTS: Final = frozenset({"String", "Utf8", "Categorical", "Enum"})
 
 
 class PolarsSource:
@@ -44,7 +47,7 @@ def _block(slot: int, column: Any) -> Block:
     name = _base_name(column.dtype)
     if name in _ARRAYS and not (name == "Boolean" and column.null_count()):
         return Block(slot, np.asarray(column.to_numpy()))
-    return Block(slot, column.to_list())
+    return Block(slot, column.to_list(), CATEGORICAL if name in _TEXTS else None)
 
 
 def _base_name(dtype: Any) -> str:
