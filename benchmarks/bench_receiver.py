@@ -2,7 +2,8 @@
 
 Both run as processes of their own, OTLP/gRPC in and OTLP/gRPC out to the same kind of sink; a client sends prepared
 requests of 500 spans. CPU is the operating system's account of the process (user + system, all threads). Model
-spans have one row of 30 features; mlspan turns them into metrics and forwards them enriched, the Collector only forwards.
+spans have one row of 30 features; mlspan turns them into metrics and forwards them enriched, the Collector only
+forwards.
 Run: ``python benchmarks/bench_receiver.py [--spans N]``. The Collector is built at the first run (tests/servers).
 """
 

@@ -12,10 +12,10 @@ class _Sink(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     def __init__(self) -> None:
         self.bytes = 0
 
-    def service(self, handler_call_details: Any) -> Any:
+    def service(self, _: Any) -> Any:
         """Any method: count the bytes, answer an empty message."""
 
-        def take(data: bytes, context: Any) -> bytes:
+        def take(data: bytes, _: Any) -> bytes:
             self.bytes += len(data)
             return b""
 

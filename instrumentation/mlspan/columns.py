@@ -252,7 +252,8 @@ def _encode_objects(items: list[Any], codes: TextCodes, known: str | None) -> En
     if known == CATEGORICAL and kinds <= _PLAIN_TEXT:
         return CATEGORICAL, codes.of(items, len(items))
     if not kinds <= _PLAIN_TEXT:
-        kinds = {type(item) for item in items if not is_missing(item)}
+        items = [None if is_missing(item) else item for item in items]
+        kinds = set(map(type, items))
     meanings = {_meaning(kind) for kind in kinds} - {_MISSING}
     if _UNSUPPORTED in meanings:
         return None
@@ -262,8 +263,6 @@ def _encode_objects(items: list[Any], codes: TextCodes, known: str | None) -> En
         if meanings == {_BOOL} and known != NUMERIC:
             return BOOLEAN, numbers_of(items)
         if meanings <= {_NUMBER, _BOOL} or meanings in ({_TIME}, {_DELTA}):
-            if kinds <= _PLAIN_NUMBERS:
-                return NUMERIC, to_float32(np.array([np.nan if item is None else item for item in items], np.float64))
             return NUMERIC, numbers_of(items)
     return CATEGORICAL, codes.of(items, len(items))
 

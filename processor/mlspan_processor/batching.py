@@ -26,9 +26,7 @@ def join(chunks: Sequence[Chunk]) -> Chunk:
     """Return one chunk with everything in `chunks`, which are of one signal and at least one."""
     if len(chunks) == 1:
         return chunks[0]
-    return Chunk(
-        chunks[0].signal, b"".join(chunk.data for chunk in chunks), sum(chunk.items for chunk in chunks)
-    )
+    return Chunk(chunks[0].signal, b"".join(chunk.data for chunk in chunks), sum(chunk.items for chunk in chunks))
 
 
 def split(chunk: Chunk, size: Sizer, max_size: int) -> list[Chunk]:
@@ -44,11 +42,7 @@ def split(chunk: Chunk, size: Sizer, max_size: int) -> list[Chunk]:
     if len(flat) < 2:
         return [chunk]
     middle = len(flat) // 2
-    return [
-        part
-        for half in (flat[:middle], flat[middle:])
-        for part in split(_rebuilt(chunk, half), size, max_size)
-    ]
+    return [part for half in (flat[:middle], flat[middle:]) for part in split(_rebuilt(chunk, half), size, max_size)]
 
 
 _Item = tuple[Any, Any, Any]

@@ -138,9 +138,7 @@ class _Sender:
     def lost(self, items: int, reason: str, error: Exception) -> None:
         """Count and log items that will not be sent."""
         self._failed(reason).add(items)
-        _log.error(
-            'exporter "%s" lost %d %s (%s): %s', self.name, items, SIGNALS[self.signal].items, reason, error
-        )
+        _log.error('exporter "%s" lost %d %s (%s): %s', self.name, items, SIGNALS[self.signal].items, reason, error)
 
     def _failed(self, reason: str) -> Counter:
         return self._telemetry.items(
@@ -215,14 +213,10 @@ class QueuedExporter:
         self._threads: list[threading.Thread] = []
         self._sending: dict[int, Work] = {}
         self._refused = {
-            reason: telemetry.items(
-                "mlspan_exporter_enqueue_failed_{items}", signal, exporter=name, reason=reason
-            )
+            reason: telemetry.items("mlspan_exporter_enqueue_failed_{items}", signal, exporter=name, reason=reason)
             for reason in ("full", "too_large", "stopping")
         }
-        telemetry.observe(
-            "mlspan_exporter_queue_size", lambda: self._queue.size, exporter=name, signal=signal.value
-        )
+        telemetry.observe("mlspan_exporter_queue_size", lambda: self._queue.size, exporter=name, signal=signal.value)
         telemetry.observe(
             "mlspan_exporter_queue_capacity", lambda: self._queue.capacity, exporter=name, signal=signal.value
         )
@@ -242,18 +236,14 @@ class QueuedExporter:
             ticket = self._queue.put(chunk)
         except QueueFullError as error:
             self._refused["full"].add(chunk.items)
-            _log.warning(
-                'exporter "%s" refuses %s: %s', self._sender.name, SIGNALS[chunk.signal].items, error
-            )
+            _log.warning('exporter "%s" refuses %s: %s', self._sender.name, SIGNALS[chunk.signal].items, error)
             raise
         except QueueStoppedError:
             self._refused["stopping"].add(chunk.items)
             raise
         except TooLargeError as error:
             self._refused["too_large"].add(chunk.items)
-            _log.warning(
-                'exporter "%s" refuses %s: %s', self._sender.name, SIGNALS[chunk.signal].items, error
-            )
+            _log.warning('exporter "%s" refuses %s: %s', self._sender.name, SIGNALS[chunk.signal].items, error)
             raise
         if self._settings.wait_for_result:
             ticket.wait()

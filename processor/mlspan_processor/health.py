@@ -101,6 +101,4 @@ class MetricsServer:
         return application
 
     async def _answer(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=self._telemetry.prometheus_text().encode(), headers={"Content-Type": PROMETHEUS_TEXT}
-        )
+        return web.Response(body=self._telemetry.prometheus_text().encode(), headers={"Content-Type": PROMETHEUS_TEXT})

@@ -63,9 +63,7 @@ class HttpServer:
             self._thread.join()
             self._thread = None
             reason = getattr(self._error, "strerror", None) or str(self._error)
-            raise StartError(
-                f'{self._owner}: cannot listen on "{self.endpoint}" (HTTP): {reason}'
-            ) from self._error
+            raise StartError(f'{self._owner}: cannot listen on "{self.endpoint}" (HTTP): {reason}') from self._error
 
     def shutdown(self, timeout_seconds: float) -> None:
         """Take no new connection, finish what has begun within the time. Safe twice and before start."""
@@ -117,8 +115,6 @@ def server_context(tls: ServerTls, owner: str) -> ssl.SSLContext:
             context.load_verify_locations(tls.client_ca_file)
             context.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:
-        files = f'"{tls.cert_file}", "{tls.key_file}"' + (
-            f', "{tls.client_ca_file}"' if tls.client_ca_file else ""
-        )
+        files = f'"{tls.cert_file}", "{tls.key_file}"' + (f', "{tls.client_ca_file}"' if tls.client_ca_file else "")
         raise StartError(f"{owner}: cannot use the TLS files {files}: {error.strerror or error}") from None
     return context

@@ -68,6 +68,23 @@ class Join(NamedTuple):
     places: NDArray[np.intp]
 
 
+class Predicted(NamedTuple):
+    """What became of predictions.
+
+    Attributes:
+        new: (n,) indices of the rows that were not known.
+        joins: rows that found their label.
+        late_predictions, late_scores: places of labelled rows of which another call with the same id has now
+            brought the
+            prediction or the scores.
+    """
+
+    new: NDArray[np.intp]
+    joins: list[Join]
+    late_predictions: NDArray[np.intp]
+    late_scores: NDArray[np.intp]
+
+
 class Resolver(NamedTuple):
     """What the join asks about model versions, by slot."""
 
@@ -78,9 +95,7 @@ class Resolver(NamedTuple):
 class Labels:
     """Predictions and labels that look for each other."""
 
-    def __init__(
-        self, resolver: Resolver, capacity: int, retention: int, waiting_capacity: int, wait: int
-    ) -> None:
+    def __init__(self, resolver: Resolver, capacity: int, retention: int, waiting_capacity: int, wait: int) -> None:
         """`retention` of predictions and `wait` of labels in nanoseconds; capacities in rows and labels."""
         self.pending = Pending(capacity)
         self.counts = dict.fromkeys(STATES, 0)
@@ -96,21 +111,15 @@ class Labels:
         """Ids of labels that wait for their prediction."""
         return len(self._waiting)
 
-    def predict(self, rows: Predictions, now: int) -> tuple[NDArray[np.intp], list[Join], Join, Join]:
-        """Keep predictions; labels that waited for them join.
-
-        Returns:
-            indices of the rows that are new; the rows that found their label; labelled rows of which another
-            call with the same id brought the prediction, and those of which it brought the scores.
-        """
+    def predict(self, rows: Predictions, now: int) -> Predicted:
+        """Keep predictions; labels that waited for them join."""
         added = self.pending.add(rows, now - self._retention)
         labels = self.pending.columns["label"]
-        late = [
-            Join(rows.slot, places[~np.isnan(labels[places])])
-            for places in (added.filled_predictions, added.filled_scores)
-        ]
         joins = self._join_waiting(rows, added.new, added.places) if self._waiting else []
-        return added.new, joins, late[0], late[1]
+        late_predictions, late_scores = (
+            places[~np.isnan(labels[places])] for places in (added.filled_predictions, added.filled_scores)
+        )
+        return Predicted(added.new, joins, late_predictions, late_scores)
 
     def label(self, labels: Sequence[Label], now: int) -> tuple[LabelReceipt, list[Join]]:
         """Take labels in."""
@@ -190,9 +199,7 @@ class Labels:
                 fresh.append(key)
                 self.counts["waiting"] += 1
             elif any(other.model == label.model for other, _, _ in entries):
-                same = any(
-                    (other.model, other.label) == (label.model, label.label) for other, _, _ in entries
-                )
+                same = any((other.model, other.label) == (label.model, label.label) for other, _, _ in entries)
                 self.counts["duplicate" if same else "conflicting"] += 1
             elif len(entries) < 16:  # one id, labels for several models
                 entries.append((label, now, False))

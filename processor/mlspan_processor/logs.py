@@ -86,9 +86,7 @@ def setup(level: str, encoding: Literal["console", "json"], stream: TextIO | Non
     handler.addFilter(RateLimit())
     for name in _PACKAGES:
         logger = logging.getLogger(name)
-        for old in [
-            one for one in logger.handlers if isinstance(one.formatter, ConsoleFormatter | JsonFormatter)
-        ]:
+        for old in [one for one in logger.handlers if isinstance(one.formatter, ConsoleFormatter | JsonFormatter)]:
             logger.removeHandler(old)
         logger.addHandler(handler)
         logger.propagate = False
@@ -98,9 +96,7 @@ def setup(level: str, encoding: Literal["console", "json"], stream: TextIO | Non
 
 
 def _time(record: logging.LogRecord) -> str:
-    return (
-        datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _level(record: logging.LogRecord) -> str:

@@ -96,9 +96,9 @@ class LimitedConsumer:
         try:
             self._gate.check()
         except RetryableError:
-            self._telemetry.items(
-                "mlspan_processor_refused_{items}", chunk.signal, processor=self._gate.name
-            ).add(chunk.items)
+            self._telemetry.items("mlspan_processor_refused_{items}", chunk.signal, processor=self._gate.name).add(
+                chunk.items
+            )
             raise
         self._following.consume(chunk)
 

@@ -89,9 +89,7 @@ class Engine:
 
     def endpoints(self) -> list[str]:
         """Return one line per listening port, "receiving OTLP/gRPC on 127.0.0.1:4317"."""
-        lines = [
-            f"receiving {protocol} on {receiver.endpoint}" for protocol, receiver in self.parts.receivers
-        ]
+        lines = [f"receiving {protocol} on {receiver.endpoint}" for protocol, receiver in self.parts.receivers]
         return lines + [f"{what}://{server.endpoint}" for what, server in self._servers]
 
     def shutdown(self, timeout_seconds: float | None = None) -> int:

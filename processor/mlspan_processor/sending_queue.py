@@ -116,9 +116,7 @@ class BoundedQueue:
         """
         size = self._size(chunk)
         if size > self.capacity:
-            raise TooLargeError(
-                f"a request of {size} {self._settings.sizer} exceeds queue_size ({self.capacity})"
-            )
+            raise TooLargeError(f"a request of {size} {self._settings.sizer} exceeds queue_size ({self.capacity})")
         with self._lock:
             while self._used + size > self.capacity and not self._closed:
                 if not self._settings.block_on_overflow:

@@ -7,28 +7,28 @@ only: it is logged once a kind and counted, and its spans still go on, without p
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan.payload import PREDICTION_CLASS
 from mlspan.semconv import attributes as names
 from mlspan.semconv import metrics as semconv
-from mlspan_processor import enrich, report, rows
-from mlspan_processor.decode import PAYLOAD, Calls, Decoder, Feedback
-from mlspan_processor.duplicates import RecentSpans, span_keys
-from mlspan_processor.identity import id_keys, row_keys
-from mlspan_processor.instruments import MAX_CLASSES, OVERFLOW, Attributes, Exemplar, Instruments
+from mlspan_processor import report, rows
+from mlspan_processor.annotate import Judged, Options, annotate, drop_payload
+from mlspan_processor.batch import Batch, add_answers, count_answers, count_durations, model_attributes
+from mlspan_processor.decode import Calls, Decoder, Feedback
+from mlspan_processor.duplicates import RecentSpans
+from mlspan_processor.instruments import Exemplar, Instruments
 from mlspan_processor.labels import Join, Label, LabelReceipt, Labels, Resolver
 from mlspan_processor.lean import Request
 from mlspan_processor.metrics import LABEL_STATE, Points, add_instruments, add_model
 from mlspan_processor.model import Model
-from mlspan_processor.pending import Predictions
 from mlspan_processor.records import Chunk
 from mlspan_processor.reference import ReferenceBook
+from mlspan_processor.remember import predictions_of
 from mlspan_processor.rows import Block
 from mlspan_processor.settings import MlspanSettings
 
@@ -78,6 +78,7 @@ class State:
         self._next_slot = 0
         self._warned: set[str] = set()
         self._version = _version()
+        self._options = Options(settings.keep_payload, settings.summary, settings.anomaly.threshold)
 
     # --- spans
     # ---------------------------------------------------------------------------------------------------
@@ -89,7 +90,12 @@ class State:
         for request, has_feedback in requests:
             self._decoder.collect(request, calls, has_feedback)
         if len(calls):
-            self._spans(calls, now)
+            try:
+                self._spans(calls, now)
+            except Exception as error:  # noqa: BLE001 whatever happens, spans go on, and without payload
+                self.counters["failed_blocks"] += 1
+                self.warn_once(f"spans:{type(error).__name__}", "a batch was left out of statistics", error)
+                self._drop_payloads(calls, range(len(calls)))
         self.counters["feedback_unreadable"] += calls.unreadable_feedback
         if calls.feedback:
             self.feedback(calls.feedback, now)
@@ -106,48 +112,91 @@ class State:
         return receipt
 
     def _spans(self, calls: Calls, now: int) -> None:
-        batch = _Batch(calls, self.recent, now)
+        batch = Batch(calls, self.recent, now)
         self.counters["spans"] += len(calls)
         self.counters["duplicate_spans"] += len(calls) - int(batch.fresh.sum())
-        self._durations(batch)
+        count_durations(batch, self._seen(batch), self.instruments)
         blocks, damaged, empty = rows.read(calls)
         self.counters["damaged_payloads"] += len(damaged)
-        self._bare(batch, empty)
-        for call in (*damaged, *empty):
-            _drop_payload(calls, call, self.settings.keep_payload)
+        self._bare(batch, {**calls.bare, **{call: (count, "") for call, count in empty.items()}})
+        self._drop_payloads(calls, (*damaged, *empty))
         for block in blocks:
             try:
                 self._block(batch, block)
             except Exception as error:  # noqa: BLE001 whatever a block does, its spans go on
                 self.counters["failed_blocks"] += 1
                 self.warn_once(f"block:{type(error).__name__}", "a block of rows was left out of statistics", error)
-                for call in block.call[block.firsts].tolist():
-                    _drop_payload(calls, call, self.settings.keep_payload)
+                self._drop_payloads(calls, block.call[block.firsts].tolist())
 
-    def _block(self, batch: "_Batch", block: Block) -> None:
+    def _drop_payloads(self, calls: Calls, which: Iterable[int]) -> None:
+        """Take payloads that could not be used off their spans."""
+        if not self.settings.keep_payload:
+            for call in which:
+                drop_payload(calls, call)
+
+    def _seen(self, batch: Batch) -> list[bool]:
+        """Note the calls at their models; which kinds of call belong to a model within the limit."""
+        known = []
+        for index, (schema, _, _) in enumerate(batch.calls.kinds):
+            mine = batch.fresh & (batch.kind_of == index)
+            model = self._model(schema.model or ("", ""), schema.task, batch.now)
+            known.append(model is not None)
+            if model is None:
+                self.counters["model_overflow_spans"] += int(mine.sum())
+            else:
+                model.spans += int(mine.sum())
+                model.unknown_weight += int((mine & ~batch.known_weight).sum())
+        return known
+
+    def _bare(self, batch: Batch, bare: dict[int, tuple[int, str]]) -> None:
+        """Count the answers of calls without captured rows: (rows, predicted class) by call."""
         calls = batch.calls
-        model = self._model(block.schema.model or ("", ""), block.schema.task, batch.now)
+        for call, (count, text) in bare.items():
+            schema, _, error = calls.kinds[calls.kind_of[call]]
+            if not batch.fresh[call] or not count or error:
+                continue
+            model = self.models.get(schema.model or ("", ""))
+            weight = count * float(batch.weights[call])
+            add_answers(model.key if model else None, text, weight, self.instruments)
+            if model:
+                model.rows += weight
+
+    def _block(self, batch: Batch, block: Block) -> None:
+        model = self.models.get(block.schema.model or ("", ""))
         weights = batch.weights[block.call] * block.stands_for
-        times = batch.ends[block.call]
         fresh = batch.fresh[block.call]
+        count_answers(block, weights * fresh, model.key if model else None, self.instruments)
         observed = None
-        if model is None:
-            self._count_answers(block, weights * fresh, None)
-        else:
+        if model is not None:
+            times = batch.ends[block.call]
             late = fresh & (times < batch.now - int(self.settings.window.retention * _SECOND))
             ahead = fresh & (times > batch.now + int(AHEAD_SECONDS * _SECOND))
             used = fresh & ~late & ~ahead
-            for name, mask in (("late", late), ("ahead", ahead)):
-                count = int(mask.sum())
-                setattr(model, name, getattr(model, name) + count)
-                self.counters["late_rows" if name == "late" else "rows_ahead_of_time"] += count
+            model.late += int(late.sum())
+            model.ahead += int(ahead.sum())
+            self.counters["late_rows"] += int(late.sum())
+            self.counters["rows_ahead_of_time"] += int(ahead.sum())
             model.rows += float(weights[fresh].sum())
-            self._count_answers(block, weights * fresh, model)
             observed = model.observe(block, weights, times, used)
             if observed is None:
                 self._learn(model, block, weights, used)
             self._remember(model, batch, block, weights, times, used)
-        self._enrich(calls, block, model, observed, batch)
+        reference = model.reference if model is not None else None
+        judged = annotate(batch.calls, block, reference, observed, self._options)
+        if model is not None and judged is not None:
+            self._flagged(model, batch, block, judged)
+
+    def _flagged(self, model: Model, batch: Batch, block: Block, judged: Judged) -> None:
+        """Count flagged calls."""
+        calls = block.call[block.firsts]
+        flagged = np.flatnonzero(judged.flags & batch.fresh[calls])
+        if len(flagged):
+            count = self.instruments.count(semconv.ML_ANOMALY_COUNT.name, model_attributes(model.key))
+            count.value += float(batch.weights[calls[flagged]].sum())
+            call, score = int(calls[flagged[-1]]), float(judged.scores[flagged[-1]])
+            count.exemplar = Exemplar(
+                score, int(batch.ends[call]), batch.calls.trace_ids[call], batch.calls.span_ids[call]
+            )
 
     def _learn(self, model: Model, block: Block, weights: NDArray[np.float64], used: NDArray[np.bool_]) -> None:
         learning = sum(one.learner.nbytes for one in self.models.values() if one.learner is not None)
@@ -162,50 +211,26 @@ class State:
     def _remember(
         self,
         model: Model,
-        batch: "_Batch",
+        batch: Batch,
         block: Block,
         weights: NDArray[np.float64],
         times: NDArray[np.int64],
         used: NDArray[np.bool_],
     ) -> None:
-        """Keep the rows for their labels."""
-        answers = model.answers(block)
-        if answers is None or not used.any():
+        """Keep the rows for their labels; those whose labels are here already join."""
+        predictions = predictions_of(model, batch, block, weights, times, used)
+        if predictions is None:
             return
-        predictions, scores, kind = answers
-        at = np.flatnonzero(used)
-        traces, spans = batch.traces[block.call[at]], batch.span_numbers[block.call[at]]
-        keys = row_keys(traces, spans, block.number[at])
-        named = np.zeros(len(at), bool)
-        ids = block.ids
-        if batch.calls.ids and not ids and block.n_rows == len(block.firsts):
-            mine = {call: row for row, call in enumerate(block.call.tolist()) if call in batch.calls.ids}
-            ids = {row: batch.calls.ids[call] for call, row in mine.items()}
-        if ids:
-            position = {row: i for i, row in enumerate(at.tolist())}
-            chosen = [(position[row], text) for row, text in ids.items() if row in position]
-            where = [i for i, _ in chosen]
-            keys[where] = id_keys([text for _, text in chosen])
-            named[where] = True
-        remembered = Predictions(
-            model.slot,
-            keys,
-            named,
-            times[at],
-            predictions[at],
-            None if scores is None else scores[at],
-            kind,
-            weights[at],
-            traces,
-            spans,
-        )
-        new, joins, late_predictions, late_scores = self.labels.predict(remembered, batch.now)
-        model.predicted(times[at[new]], weights[at[new]])
-        for join in joins:
+        found = self.labels.predict(predictions, batch.now)
+        model.predicted(predictions.times[found.new], predictions.weights[found.new])
+        for join in found.joins:
             self._joined(join)
-        for join, part in ((late_predictions, "update_predictions"), (late_scores, "update_scores")):
-            if len(join.places):
-                model.labelled(join.places, self.labels.pending, part)
+        for places, part in (
+            (found.late_predictions, "update_predictions"),
+            (found.late_scores, "update_scores"),
+        ):
+            if len(places):
+                model.labelled(places, self.labels.pending, part)
 
     def _joined(self, join: Join) -> None:
         """Rows that have found their label: into the quality panes, and counted as right or wrong."""
@@ -224,7 +249,7 @@ class State:
                 continue
             count = self.instruments.count(
                 semconv.ML_QUALITY_OUTCOMES.name,
-                (*_who(model.key), (names.ML_QUALITY_OUTCOME, outcome)),
+                (*model_attributes(model.key), (names.ML_QUALITY_OUTCOME, outcome)),
             )
             count.value += float(columns["weight"][places].sum())
             place = int(places[-1])
@@ -232,132 +257,8 @@ class State:
             span = int(columns["span"][place]).to_bytes(8, "little")
             count.exemplar = Exemplar(1.0, int(columns["time"][place]), trace, span)
 
-    def _enrich(
-        self,
-        calls: Calls,
-        block: Block,
-        model: Model | None,
-        observed: Any,
-        batch: "_Batch",
-    ) -> None:
-        """Put summary and anomaly score in the payload's place."""
-        keep = self.settings.keep_payload
-        reference = model.reference if model is not None and observed is not None else None
-        costs = observed.costs if observed is not None else None
-        order = block.call[block.firsts].tolist()
-        texts = enrich.summaries(block, reference, costs) if self.settings.summary else None
-        extras: list[tuple[bytes, ...]] | None = None
-        if model is not None and reference is not None and reference.profile.anomaly is not None:
-            scores = enrich.anomaly_scores(reference.profile.anomaly, observed.sums, block.firsts)
-            flags = scores >= self.settings.anomaly.threshold
-            plain = enrich.FLAG[False]
-            extras = [(score, plain) for score in enrich.score_attributes(scores)]
-            for i in np.flatnonzero(flags).tolist():
-                most = _most_unusual(block, observed.sums, i)
-                top = enrich.features_attribute(
-                    reference, reference.binding(block.schema).features, _costs_of(reference, block, most)
-                )
-                extras[i] = (extras[i][0], enrich.FLAG[True], top)
-            self._anomalies(model, batch, block, scores, flags)
-        positions = calls.positions
-        spans = calls.spans
-        for i, call in enumerate(order):
-            attributes = spans[call].attributes
-            if texts is None:
-                if not keep:
-                    del attributes[positions.get(call, -1)]
-            elif keep:
-                attributes.append(texts[i])
-            else:
-                attributes[positions.get(call, -1) if positions else -1] = texts[i]
-            if extras is not None:
-                attributes.extend(extras[i])
-
-    def _anomalies(
-        self,
-        model: Model,
-        batch: "_Batch",
-        block: Block,
-        scores: NDArray[np.float64],
-        flags: NDArray[np.bool_],
-    ) -> None:
-        flagged = block.call[block.firsts[flags]]
-        flagged = flagged[batch.fresh[flagged]]
-        if len(flagged):
-            count = self.instruments.count(semconv.ML_ANOMALY_COUNT.name, _who(model.key))
-            count.value += float(batch.weights[flagged].sum())
-            call = int(flagged[-1])
-            score = float(scores[np.flatnonzero(block.call[block.firsts] == call)[0]])
-            count.exemplar = Exemplar(
-                score, int(batch.ends[call]), batch.calls.trace_ids[call], batch.calls.span_ids[call]
-            )
-
     # --- counts
     # --------------------------------------------------------------------------------------------------
-
-    def _durations(self, batch: "_Batch") -> None:
-        calls = batch.calls
-        kinds: list[Attributes] = []
-        kind_of = np.array(calls.kind_of, np.intp)
-        unknown = ~batch.known_weight
-        for index, (schema, operation, error) in enumerate(calls.kinds):
-            key = schema.model or ("", "")
-            mine = batch.fresh & (kind_of == index)
-            model = self._model(key, schema.task, batch.now)
-            if model is None:
-                kinds.append(OVERFLOW)
-                self.counters["model_overflow_spans"] += int(mine.sum())
-                continue
-            model.spans += int(mine.sum())
-            model.unknown_weight += int((mine & unknown).sum())
-            kinds.append(_call_attributes(key, operation, error))
-        at = np.flatnonzero(batch.fresh)
-        seconds = np.maximum(batch.ends[at] - batch.starts[at], 0) / _SECOND
-        self.instruments.observe_durations(
-            kinds,
-            kind_of[at],
-            seconds,
-            batch.weights[at],
-            batch.ends[at],
-            [calls.trace_ids[i] for i in at.tolist()] if len(at) < len(calls) else calls.trace_ids,
-            [calls.span_ids[i] for i in at.tolist()] if len(at) < len(calls) else calls.span_ids,
-        )
-
-    def _bare(self, batch: "_Batch", empty: dict[int, int]) -> None:
-        """Count the answers of calls without captured rows."""
-        calls = batch.calls
-        bare = {**calls.bare, **{call: (count, "") for call, count in empty.items()}}
-        for call, (count, text) in bare.items():
-            if not batch.fresh[call] or not count:
-                continue
-            schema, _, error = calls.kinds[calls.kind_of[call]]
-            key = schema.model or ("", "")
-            model = self.models.get(key)
-            weight = count * float(batch.weights[call])
-            if not error:
-                self._add_answers(key if model else None, text, weight)
-            if model:
-                model.rows += weight
-
-    def _count_answers(self, block: Block, weights: NDArray[np.float64], model: Model | None) -> None:
-        """ml.prediction.count by class."""
-        key = model.key if model is not None else None
-        if block.prediction_kind != PREDICTION_CLASS or block.predictions.shape[1] != 1:
-            self._add_answers(key, "", float(weights.sum()))
-            return
-        classes = block.schema.classes
-        flat = block.predictions[:, 0]
-        inside = np.where((flat >= 0) & (flat < len(classes)), flat, len(classes))
-        counts = np.bincount(inside, weights, len(classes) + 1)
-        for index in np.flatnonzero(counts).tolist():
-            text = classes[index] if index < min(len(classes), MAX_CLASSES) else names_other(index, classes)
-            self._add_answers(key, text, float(counts[index]))
-
-    def _add_answers(self, key: tuple[str, str] | None, text: str, weight: float) -> None:
-        attributes: Attributes = OVERFLOW
-        if key is not None:
-            attributes = (*_who(key), (names.ML_PREDICTION_CLASS, text)) if text else _who(key)
-        self.instruments.count(semconv.ML_PREDICTION_COUNT.name, attributes).value += weight
 
     def _model(self, key: tuple[str, str], task: str, now: int) -> Model | None:
         """The model version, new or known; None beyond the limit."""
@@ -459,7 +360,7 @@ class State:
         del self.models[model.key]
         del self._slots[model.slot]
         self.labels.pending.forget(model.slot)
-        self.instruments.forget(_who(model.key))
+        self.instruments.forget(model_attributes(model.key))
 
     def _bound_panes(self) -> None:
         sizes = {key: model.drift.nbytes + model.quality.nbytes for key, model in self.models.items()}
@@ -471,60 +372,6 @@ class State:
             model.drift.coarsen(len(model.drift) // 2)
             model.quality.coarsen(len(model.quality) // 2)
             total += model.drift.nbytes + model.quality.nbytes - sizes[key]
-
-
-class _Batch:
-    """A Calls with what is known of its spans as arrays."""
-
-    def __init__(self, calls: Calls, recent: RecentSpans, now: int) -> None:
-        n = len(calls)
-        self.calls = calls
-        self.now = now
-        self.starts = np.array(calls.starts, np.uint64).astype(np.int64)
-        self.ends = np.array(calls.ends, np.uint64).astype(np.int64)
-        self.weights = np.ones(n)
-        self.known_weight = np.zeros(n, bool)
-        if calls.weights:
-            at = list(calls.weights)
-            self.weights[at] = list(calls.weights.values())
-            self.known_weight[at] = True
-        self.traces, self.span_numbers = span_keys(calls.trace_ids, calls.span_ids)
-        self.fresh = recent.fresh(self.traces[:, 1] ^ self.span_numbers)
-
-
-def names_other(index: int, classes: tuple[str, ...]) -> str:
-    """The class text of predictions beyond the first MAX_CLASSES classes, or of none of them."""
-    return "" if index >= len(classes) else "_OTHER"
-
-
-def _who(key: tuple[str, str]) -> Attributes:
-    return (names.ML_MODEL_NAME, key[0]), (names.ML_MODEL_VERSION, key[1])
-
-
-def _call_attributes(key: tuple[str, str], operation: str, error: str) -> Attributes:
-    attributes: Attributes = (*_who(key), (names.ML_OPERATION_NAME, operation))
-    return (*attributes, (names.ERROR_TYPE, error)) if error else attributes
-
-
-def _most_unusual(block: Block, sums: NDArray[np.float32], call: int) -> int:
-    """The row of a call (by its place in `firsts`) that costs most."""
-    start = int(block.firsts[call])
-    end = int(block.firsts[call + 1]) if call + 1 < len(block.firsts) else block.n_rows
-    return start + int(sums[start:end].argmax())
-
-
-def _costs_of(reference: Any, block: Block, row: int) -> NDArray[np.float32]:
-    costs: NDArray[np.float32] = reference.costs[reference.cells(block, slice(row, row + 1))[:, 0]]
-    return costs
-
-
-def _drop_payload(calls: Calls, call: int, keep: bool) -> None:
-    """Take a payload that could not be used off its span."""
-    if not keep:
-        attributes = calls.spans[call].attributes
-        kept = [raw for raw in attributes if not raw.startswith(PAYLOAD)]
-        del attributes[:]
-        attributes.extend(kept)
 
 
 def _version() -> str:

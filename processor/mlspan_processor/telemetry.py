@@ -190,9 +190,7 @@ class Telemetry:
     def value(self, metric: str, /, **labels: str) -> float:
         """Return the sum over all series of a metric that carry these labels."""
         wanted = set(labels.items())
-        return sum(
-            value for (one, series), value in self.read().items() if one == metric and wanted <= set(series)
-        )
+        return sum(value for (one, series), value in self.read().items() if one == metric and wanted <= set(series))
 
     def prometheus_text(self) -> str:
         """Return the text exposition format 0.0.4."""

@@ -1,4 +1,5 @@
-"""Fakes for tests of exporters, connectors and pipelines: a sink that remembers, one that refuses, a clock that is set.
+"""Fakes for tests of exporters, connectors and pipelines: a sink that remembers, one that refuses, a clock
+that is set.
 
 Part of the package, so that third-party exporters can be tested with them too.
 """

@@ -137,13 +137,9 @@ def _sender(
     if key not in parts.senders:
         exporter = parts.exporters[component.id]
         if component.queue is not None and component.queue.sending_queue.enabled:
-            parts.senders[key] = QueuedExporter(
-                exporter, component.id, signal, component.queue, telemetry, clock=clock
-            )
+            parts.senders[key] = QueuedExporter(exporter, component.id, signal, component.queue, telemetry, clock=clock)
         else:
-            parts.senders[key] = DirectExporter(
-                exporter, component.id, signal, component.queue, telemetry, clock=clock
-            )
+            parts.senders[key] = DirectExporter(exporter, component.id, signal, component.queue, telemetry, clock=clock)
     return parts.senders[key]
 
 

@@ -5,9 +5,12 @@ import json
 import os
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 from tests.instrumentation.programs import ROOT, await_port, environment, free_port, get, run, server
@@ -32,8 +35,7 @@ def _by_id(spans: list[ReceivedSpan]) -> dict[str, ReceivedSpan]:
     return {span.span_id: span for span in spans}
 
 
-@pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
-@pytest.mark.parametrize("worker", ["sync", "gthread"])
+@pytest.mark.parametrize(("worker", "preload"), [("sync", True), ("gthread", False)])
 def test_gunicorn(sink: OtlpSink, tmp_path: Path, worker: str, preload: bool) -> None:
     """Every prediction of prefork workers arrives below its request, whether the model came before or after the fork."""
     port, log = free_port(), tmp_path / "log"
@@ -100,24 +102,61 @@ def test_celery(sink: OtlpSink, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "kind"),
+    "ways",
     [
-        ("pool", "fork"),
-        ("pool", "spawn"),
-        ("executor", "fork"),
-        ("executor", "spawn"),
-        ("process", "fork"),
-        ("process", "spawn"),
-        ("joblib", "loky"),
-        ("joblib", "threading"),
-        ("joblib", "multiprocessing"),
+        ["joblib:threading", "joblib:multiprocessing", "joblib:loky", "pool:fork", "executor:fork", "process:fork"],
+        ["pool:spawn", "executor:spawn", "process:spawn"],
     ],
+    ids=["fork", "spawn"],
 )
-def test_workers(sink: OtlpSink, way: str, kind: str) -> None:
+def test_workers(sink: OtlpSink, ways: list[str]) -> None:
     """Predictions made in worker processes and threads arrive below the span of their caller."""
-    run(sink, [sys.executable, WORKERS, way, kind])
-    sink.wait(lambda spans: len([span for span in spans if span.name.startswith("predict")]) >= 4)
-    (caller,) = sink.named("caller")
-    predictions = sink.named("predict")
-    assert len(predictions) == 4
-    assert {(span.trace_id, span.parent_id) for span in predictions} == {(caller.trace_id, caller.span_id)}
+    expected = {way: 2 if way.startswith("process") else 4 for way in ways}
+    run(sink, [sys.executable, WORKERS, *ways])
+    sink.wait(lambda spans: sum(span.name.startswith("predict") for span in spans) >= sum(expected.values()))
+    callers = {(span.trace_id, span.span_id): span.name for span in sink.named("caller")}
+    found = Counter(callers[span.trace_id, span.parent_id] for span in sink.named("predict"))
+    assert found == {f"caller {way}": count for way, count in expected.items()}
+
+
+_CELLS = [
+    """
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+trace.set_tracer_provider(provider)
+import mlspan
+mlspan.instrument(model_name="notebook-model")
+""",
+    """
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import GridSearchCV
+class Mine(ClassifierMixin, BaseEstimator):
+    def __init__(self, shift=0): self.shift = shift
+    def fit(self, X, y): self.classes_ = np.unique(y); return self
+    def predict(self, X): return (X[:, 0] > self.shift).astype(int)
+X = np.random.default_rng(0).standard_normal((40, 2)); y = (X[:, 0] > 0).astype(int)
+""",
+    """
+with trace.get_tracer("cell").start_as_current_span("cell"):
+    search = GridSearchCV(Mine(), {"shift": [0, 1]}, n_jobs=2, cv=2).fit(X, y)
+    answer = search.predict(X[:1])
+""",
+]
+
+
+def test_notebook(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook that calls instrument() has its spans, one per outermost call, also of a class defined in a cell."""
+    for name, value in environment(sink).items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in _CELLS])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    spans = sink.wait(lambda spans: len(spans) >= 3)
+    (cell,) = sink.named("cell")
+    models = {span.name: span for span in spans if span.scope == "mlspan"}
+    assert set(models) == {"fit notebook-model", "predict notebook-model"}
+    assert {span.parent_id for span in models.values()} == {cell.span_id}

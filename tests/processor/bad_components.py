@@ -2,11 +2,12 @@
 
 from typing import Any, ClassVar
 
+from pydantic import BaseModel, ConfigDict
+
 from mlspan_processor.config import Components
 from mlspan_processor.config.components import ComponentLoadError
 from mlspan_processor.records import Signal
 from mlspan_processor.testing import FakeExporter, fake_connector_type
-from pydantic import BaseModel, ConfigDict
 
 
 class ZipkinSettings(BaseModel):

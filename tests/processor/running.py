@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
 from mlspan_processor.config import Components, check
 from mlspan_processor.config.sources import merge
 from mlspan_processor.pipeline import Engine

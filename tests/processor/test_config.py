@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mlspan_processor.config import Configuration, Kind, check, read
 from mlspan_processor.config.durations import format_duration, parse_duration
 from mlspan_processor.config.schema import OtlpReceiver, split_endpoint
 from mlspan_processor.config.sources import default_text
 from mlspan_processor.errors import ConfigError
 from mlspan_processor.records import Signal
-
 from tests.processor.bad_components import TestComponents
 
 BAD = sorted((Path(__file__).parent / "bad_configs").glob("*.yaml"))
@@ -20,8 +20,8 @@ receivers: {otlp: {protocols: {grpc: , http: {endpoint: ":4318"}}}}
 processors: {memory_limiter: {limit_percentage: 75}}
 connectors: {mlspan: }
 exporters:
-  zipkin: {endpoint: "http://z", sending_queue: {queue_size: 5, batch: }, retry_on_failure: {max_elapsed_time: 0}}
-  prometheus: {endpoint: "127.0.0.1:9464"}
+  zipkin: {endpoint: "http://z", sending_queue: {queue_size: 5, batch: }, retry_on_failure:
+  {max_elapsed_time: 0}} prometheus: {endpoint: "127.0.0.1:9464"}
 extensions: {health_check: }
 service:
   extensions: [health_check]

@@ -5,6 +5,9 @@ import time
 from collections.abc import Callable
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from mlspan_processor.batching import SIZERS, join, split
 from mlspan_processor.config.schema import Batch, Queued, Retry, SendingQueue
 from mlspan_processor.export import DirectExporter, FanOut, QueuedExporter
@@ -14,8 +17,6 @@ from mlspan_processor.sending_queue import BoundedQueue, QueueFullError, QueueSt
 from mlspan_processor.signals import validated
 from mlspan_processor.telemetry import Telemetry
 from mlspan_processor.testing import FakeClock, FakeExporter, Refusing, Sink, trace_chunk
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
 class Setup:
@@ -369,9 +370,7 @@ def test_a_queue_switched_off_still_retries() -> None:
     """``sending_queue: {enabled: false}`` retries in the sender's thread."""
     exporter, telemetry, clock = FakeExporter(), Telemetry(), FakeClock()
     exporter.answers = [RetryableError("busy")]
-    direct = DirectExporter(
-        exporter, "fake", Signal.TRACES, Queued(), telemetry, clock=clock, sleep=clock.sleep
-    )
+    direct = DirectExporter(exporter, "fake", Signal.TRACES, Queued(), telemetry, clock=clock, sleep=clock.sleep)
     direct.consume(trace_chunk(1))
     assert exporter.sink.items == 1
 
@@ -380,9 +379,7 @@ def test_backoff_is_jittered_within_its_factor() -> None:
     """Each wait lies within interval × (1 ± factor); intervals grow to max_interval."""
     low = Backoff(Retry(), uniform=lambda low, high: low)
     high = Backoff(Retry(), uniform=lambda low, high: high)
-    assert [low.next_seconds(None, 0) for _ in range(7)] == pytest.approx(
-        [2.5, 3.75, 5.625, 8.4375, 12.65625, 15, 15]
-    )
+    assert [low.next_seconds(None, 0) for _ in range(7)] == pytest.approx([2.5, 3.75, 5.625, 8.4375, 12.65625, 15, 15])
     assert high.next_seconds(None, 0) == pytest.approx(7.5)
 
 

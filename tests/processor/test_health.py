@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+
 from mlspan_processor.config.schema import MemoryLimiter
 from mlspan_processor.logs import RateLimit, setup
 from mlspan_processor.memory_limiter import LimitedConsumer, MemoryGate, limits, total_memory_bytes

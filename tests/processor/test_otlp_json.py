@@ -7,12 +7,13 @@ from typing import Any
 import orjson
 import pytest
 from google.protobuf import json_format
-from mlspan_processor.receive.otlp_json import JsonError, to_protobuf
-from mlspan_processor.records import Signal
-from mlspan_processor.signals import SIGNALS
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from mlspan_processor.receive.otlp_json import JsonError, to_protobuf
+from mlspan_processor.records import Signal
+from mlspan_processor.signals import SIGNALS
 
 
 def span_of(fields: dict[str, Any]) -> Any:

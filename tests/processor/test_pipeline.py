@@ -15,13 +15,13 @@ from typing import Any
 import grpc
 import pytest
 import urllib3
+
 from mlspan_processor.config import Components
 from mlspan_processor.errors import StartError
 from mlspan_processor.health import State
 from mlspan_processor.records import Chunk, RetryableError, Signal
 from mlspan_processor.signals import SIGNALS
 from mlspan_processor.testing import FakeConnector, FakeExporter, fake_connector_type, trace_request
-
 from tests.processor.running import build, running
 
 EXPORT = f"/{SIGNALS[Signal.TRACES].service}/Export"
@@ -102,9 +102,7 @@ def test_flood_into_a_full_queue_loses_nothing_acknowledged() -> None:
         assert 0 < send(one.grpc, 20, 20) <= 100
         one.exporter.gate.set()
         totals: list[int] = []
-        threads = [
-            threading.Thread(target=lambda: totals.append(send(one.grpc, 40, 20))) for _ in range(4)
-        ]
+        threads = [threading.Thread(target=lambda: totals.append(send(one.grpc, 40, 20))) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -301,4 +299,3 @@ def test_a_second_signal_forces_the_exit(tmp_path: Path, plugin: dict[str, str])
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 1
-

@@ -11,10 +11,6 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
-from mlspan_processor.errors import StartError
-from mlspan_processor.records import PermanentError, RetryableError, Signal
-from mlspan_processor.signals import SIGNALS
-from mlspan_processor.testing import Refusing, trace_request
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -23,6 +19,10 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from mlspan_processor.errors import StartError
+from mlspan_processor.records import PermanentError, RetryableError, Signal
+from mlspan_processor.signals import SIGNALS
+from mlspan_processor.testing import Refusing, trace_request
 from tests.processor.certificates import make_certificates
 from tests.processor.running import Running, build, running
 
@@ -260,7 +260,10 @@ def test_tls(tmp_path: Path) -> None:
         known = grpc.ssl_channel_credentials(root, files.key.read_bytes(), files.cert.read_bytes())
         assert export("", b"", channel=grpc.secure_channel(f"localhost:{port}", known)) == b""
         unknown = grpc.ssl_channel_credentials(root)
-        assert refused("", b"", channel=grpc.secure_channel(f"localhost:{port}", unknown))[0] is grpc.StatusCode.UNAVAILABLE
+        assert (
+            refused("", b"", channel=grpc.secure_channel(f"localhost:{port}", unknown))[0]
+            is grpc.StatusCode.UNAVAILABLE
+        )
 
 
 def test_gzip_bytes_without_the_header_are_garbage(processor: Running) -> None:

@@ -13,10 +13,6 @@ from typing import Any
 import pytest
 import urllib3
 from google.rpc.status_pb2 import Status
-from mlspan_processor.errors import StartError
-from mlspan_processor.receive.body import DECODERS
-from mlspan_processor.records import PermanentError, RetryableError, Signal
-from mlspan_processor.testing import Refusing, trace_request
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -26,6 +22,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from mlspan_processor.errors import StartError
+from mlspan_processor.receive.body import DECODERS
+from mlspan_processor.records import PermanentError, RetryableError, Signal
+from mlspan_processor.testing import Refusing, trace_request
 from tests.processor.certificates import make_certificates
 from tests.processor.running import Running, build, running
 
@@ -241,7 +241,9 @@ def test_retryable_is_503_with_retry_after(pool: urllib3.PoolManager, content_ty
     span = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"x"}]}]}]}'
     with running() as one:
         refusing(one, RetryableError("the queue is full", 2.5))
-        response = post(pool, f"{one.http}/v1/traces", trace_request() if content_type == PROTOBUF else span, content_type)
+        response = post(
+            pool, f"{one.http}/v1/traces", trace_request() if content_type == PROTOBUF else span, content_type
+        )
         assert (response.status, response.headers["Retry-After"]) == (503, "3")
         assert status_of(response).code == 14
         assert one.telemetry.value("mlspan_receiver_refused_spans", transport="http") == 1

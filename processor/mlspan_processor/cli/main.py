@@ -77,9 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         ["mlspan components"],
     )
 
-    reference = commands.add_parser(
-        "reference", help="profiles of what is normal", description="Reference profiles."
-    )
+    reference = commands.add_parser("reference", help="profiles of what is normal", description="Reference profiles.")
     _add_reference(_subcommands(reference))
 
     labels = _add(
@@ -92,26 +90,14 @@ def build_parser() -> argparse.ArgumentParser:
             "mlspan labels outcomes.parquet --id-column order --label-column returned --model returns-model",
         ],
     )
-    labels.add_argument(
-        "file", metavar="FILE", help=".csv, .jsonl (or .ndjson), .json (an array) or .parquet"
-    )
+    labels.add_argument("file", metavar="FILE", help=".csv, .jsonl (or .ndjson), .json (an array) or .parquet")
     labels.add_argument("--endpoint", default=_DEFAULT_ENDPOINT, help=_ENDPOINT_HELP)
-    labels.add_argument(
-        "--id-column", default="prediction_id", help="column of the id (default: %(default)s)"
-    )
-    labels.add_argument(
-        "--label-column", default="label", help="column of the outcome (default: %(default)s)"
-    )
-    labels.add_argument(
-        "--model-column", default="model", help="column of the model's name (default: %(default)s)"
-    )
-    labels.add_argument(
-        "--timestamp-column", default="timestamp", help="column of the time (default: %(default)s)"
-    )
+    labels.add_argument("--id-column", default="prediction_id", help="column of the id (default: %(default)s)")
+    labels.add_argument("--label-column", default="label", help="column of the outcome (default: %(default)s)")
+    labels.add_argument("--model-column", default="model", help="column of the model's name (default: %(default)s)")
+    labels.add_argument("--timestamp-column", default="timestamp", help="column of the time (default: %(default)s)")
     labels.add_argument("--model", help="the model's name, for all lines")
-    labels.add_argument(
-        "--batch-size", type=_positive, default=5000, help="lines a request (default: %(default)s)"
-    )
+    labels.add_argument("--batch-size", type=_positive, default=5000, help="lines a request (default: %(default)s)")
     labels.add_argument("--quiet", action="store_true", help="no progress, only the summary")
 
     report = _add(
@@ -150,12 +136,18 @@ def _add_reference(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     build.add_argument("--model-version", help="its version; without one the profile is for every version")
     build.add_argument("--output", required=True, metavar="PATH", help="where to write the profile (JSON)")
     build.add_argument("--prediction-column", help="column of the model's answers")
-    build.add_argument("--score-column", help="column of its probability or score")
+    build.add_argument(
+        "--probability-column",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="probability of a class; repeatable, in the order of the classes; one alone is the last of two classes'",
+    )
     build.add_argument("--label-column", help="column of the true outcomes")
     build.add_argument(
-        "--exclude", action="append", default=[], metavar="COLUMN", help="no feature; repeatable"
+        "--feature", action="append", default=[], metavar="COLUMN", help="an input; repeatable (default: the rest)"
     )
-    build.add_argument("--task", help="classification or regression (default: from the predictions)")
+    build.add_argument("--exclude", action="append", default=[], metavar="COLUMN", help="no input; repeatable")
 
 
 def _add(
@@ -182,9 +174,7 @@ def _subcommands(parser: argparse.ArgumentParser) -> "argparse._SubParsersAction
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", action="append", default=[], metavar="PATH", help=_CONFIG_HELP)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help=_SET_HELP
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help=_SET_HELP)
 
 
 def _positive(text: str) -> int:
@@ -204,4 +194,5 @@ class _Version(argparse.Action):
             text = version("mlspan")
         except PackageNotFoundError:  # run from a source tree that is not installed
             text = "unknown"
-        parser.exit(message=f"mlspan {text}\n")
+        sys.stdout.write(f"mlspan {text}\n")
+        parser.exit()

@@ -105,7 +105,9 @@ def show_model(answer: Mapping[str, Any], console: Console) -> None:
         console.print(f"\ndrift: {drift['reason']}", highlight=False)
         return
     console.print(f"\ndrift over {drift['rows']:,.0f} rows, {_range(drift)}", highlight=False)
-    features = Table("feature", "type", "effect", "psi", "adjusted p", "missing", "unseen", "mean", "reference mean", box=None)
+    features = Table(
+        "feature", "type", "effect", "psi", "adjusted p", "missing", "unseen", "mean", "reference mean", box=None
+    )
     for row in drift["features"][:_MAX_FEATURES]:
         features.add_row(
             row["name"],

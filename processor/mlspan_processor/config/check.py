@@ -91,8 +91,7 @@ def check(document: Mapping[str, Any], components: Components | None = None) -> 
     problems.extend(
         Problem(
             "service::extensions",
-            f'references extension "{name}", which is not configured'
-            f"{hint(name, ids[Kind.EXTENSION], 'extensions')}",
+            f'references extension "{name}", which is not configured{hint(name, ids[Kind.EXTENSION], "extensions")}',
         )
         for name in service.extensions
         if name not in ids[Kind.EXTENSION]
@@ -129,9 +128,7 @@ def _section(kind: Kind, data: Any, problems: list[Problem]) -> dict[str, Any]:
             entries[name] = value
         else:
             problems.append(
-                Problem(
-                    f"{kind.value}::{name}", f'"{name}" is no component id; an id is "type" or "type/name"'
-                )
+                Problem(f"{kind.value}::{name}", f'"{name}" is no component id; an id is "type" or "type/name"')
             )
     return entries
 
@@ -143,9 +140,7 @@ def _component(
     type_name = name.partition("/")[0]
     if not components.accepts(kind, type_name):
         valid = components.names(kind)
-        problems.append(
-            Problem(path, f'unknown {kind.word} type "{type_name}"{hint(type_name, valid, "types")}')
-        )
+        problems.append(Problem(path, f'unknown {kind.word} type "{type_name}"{hint(type_name, valid, "types")}'))
         return None
     try:
         component_type = components.get(kind, type_name)
@@ -153,9 +148,7 @@ def _component(
         problems.append(Problem(path, str(error)))
         return None
     if component_type.name != type_name:
-        warnings.append(
-            f'exporter "{name}": the type "{type_name}" is deprecated; it is now "{DEPRECATED[type_name]}"'
-        )
+        warnings.append(f'exporter "{name}": the type "{type_name}" is deprecated; it is now "{DEPRECATED[type_name]}"')
     data = {} if data is None else data
     if not isinstance(data, dict):
         problems.append(Problem(path, f"expected a map of keys, got {shown(data, path)}"))

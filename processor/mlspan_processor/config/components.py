@@ -66,9 +66,7 @@ class ComponentType:
 
 def _otlp_endpoints(config: schema.OtlpReceiver) -> list[tuple[str, str]]:
     protocols = {"grpc": config.protocols.grpc, "http": config.protocols.http}
-    return [
-        (f"protocols::{name}::endpoint", one.endpoint) for name, one in protocols.items() if one is not None
-    ]
+    return [(f"protocols::{name}::endpoint", one.endpoint) for name, one in protocols.items() if one is not None]
 
 
 BUILT_IN: Mapping[tuple[Kind, str], ComponentType] = {
@@ -141,9 +139,7 @@ class Components:
 
     def accepts(self, kind: Kind, name: str) -> bool:
         """Return whether a type of this name exists, deprecated names included."""
-        return name in self.names(kind) or (
-            kind is Kind.EXPORTER and DEPRECATED.get(name) in self.names(kind)
-        )
+        return name in self.names(kind) or (kind is Kind.EXPORTER and DEPRECATED.get(name) in self.names(kind))
 
     def get(self, kind: Kind, name: str) -> ComponentType:
         """Return the type; import it where needed.
@@ -155,9 +151,7 @@ class Components:
         if kind is Kind.EXPORTER:
             if name not in self.names(kind):
                 name = DEPRECATED[name]
-            return _exporter_type(
-                name, self._exporters.get(name) or _load(self._entry_points[name].load, name)
-            )
+            return _exporter_type(name, self._exporters.get(name) or _load(self._entry_points[name].load, name))
         if kind is Kind.CONNECTOR:
             return self._connectors.get(name) or _connector_type(name)
         return BUILT_IN[kind, name]
@@ -172,9 +166,7 @@ def _load(load: Callable[[], Any], name: str) -> Any:
 
 def _exporter_type(name: str, cls: Any) -> ComponentType:
     missing = [
-        member
-        for member in ("Config", "signals", "queued", "start", "export", "shutdown")
-        if not hasattr(cls, member)
+        member for member in ("Config", "signals", "queued", "start", "export", "shutdown") if not hasattr(cls, member)
     ]
     if missing:
         raise ComponentLoadError(f'"{name}" ({cls!r}) is no exporter: it lacks {", ".join(missing)}')

@@ -77,8 +77,7 @@ def _check_references(path: str, spec: PipelineSpec, ids: Ids, types: Types, pro
                 problems.append(
                     Problem(
                         f"{path}::{role}",
-                        f'references {role[:-1]} "{name}", which is not configured{note}'
-                        f"{hint(name, valid, role)}",
+                        f'references {role[:-1]} "{name}", which is not configured{note}{hint(name, valid, role)}',
                     )
                 )
                 continue
@@ -95,9 +94,7 @@ def _check_references(path: str, spec: PipelineSpec, ids: Ids, types: Types, pro
                     )
 
 
-def _check_connectors(
-    specs: Mapping[str, PipelineSpec], connectors: frozenset[str], problems: list[Problem]
-) -> None:
+def _check_connectors(specs: Mapping[str, PipelineSpec], connectors: frozenset[str], problems: list[Problem]) -> None:
     for name in sorted(connectors):
         feeding = [pipeline for pipeline, spec in specs.items() if name in spec.exporters]
         fed = [pipeline for pipeline, spec in specs.items() if name in spec.receivers]
@@ -117,9 +114,7 @@ def _check_connectors(
             )
 
 
-def _check_cycles(
-    specs: Mapping[str, PipelineSpec], connectors: frozenset[str], problems: list[Problem]
-) -> None:
+def _check_cycles(specs: Mapping[str, PipelineSpec], connectors: frozenset[str], problems: list[Problem]) -> None:
     """Report one cycle: data would go round for ever."""
     following = {
         name: [
@@ -148,9 +143,7 @@ def _check_cycles(
     for name in specs:
         cycle = walk(name, [])
         if cycle:
-            problems.append(
-                Problem("service::pipelines", f"the pipelines go in a circle: {' → '.join(cycle)}")
-            )
+            problems.append(Problem("service::pipelines", f"the pipelines go in a circle: {' → '.join(cycle)}"))
             return
 
 

@@ -102,7 +102,7 @@ class HttpServer(Section):
     max_request_body_size: int = Field(default=20 * 1024 * 1024, ge=1024)
     """Largest body in bytes after decompression; a larger one gets 413."""
     max_concurrent_requests: int = Field(default=64, ge=1)
-    """Requests that are read and handled at the same time; more get 503 with Retry-After."""
+    """Requests that are read and handled at the same time; more get 429 with Retry-After."""
     read_timeout: PositiveDuration = 60.0
     """How long a client may take to send a body."""
     traces_url_path: str = Field(default="/v1/traces", pattern="^/")
@@ -129,11 +129,7 @@ class OtlpProtocols(Section):
     @classmethod
     def _named_is_served(cls, data: Any) -> Any:
         """``grpc:`` with nothing behind it serves gRPC with its defaults."""
-        return (
-            {key: {} if value is None else value for key, value in data.items()}
-            if isinstance(data, dict)
-            else data
-        )
+        return {key: {} if value is None else value for key, value in data.items()} if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _at_least_one(self) -> "OtlpProtocols":
@@ -168,9 +164,7 @@ class MemoryLimiter(Section):
         if not self.limit_mib and not self.limit_percentage:
             raise ValueError('set "limit_mib" or "limit_percentage"')
         if self.limit_mib and self.spike_limit_mib >= self.limit_mib:
-            raise ValueError(
-                f'"spike_limit_mib" ({self.spike_limit_mib}) must be below "limit_mib" ({self.limit_mib})'
-            )
+            raise ValueError(f'"spike_limit_mib" ({self.spike_limit_mib}) must be below "limit_mib" ({self.limit_mib})')
         if not self.limit_mib and self.spike_limit_percentage >= self.limit_percentage:
             raise ValueError(
                 f'"spike_limit_percentage" ({self.spike_limit_percentage}) must be below "limit_percentage"'
@@ -220,11 +214,7 @@ class SendingQueue(Section):
     @classmethod
     def _named_batches(cls, data: Any) -> Any:
         """``batch:`` with nothing behind it batches with the defaults."""
-        return (
-            data | {"batch": {}}
-            if isinstance(data, dict) and "batch" in data and data["batch"] is None
-            else data
-        )
+        return data | {"batch": {}} if isinstance(data, dict) and "batch" in data and data["batch"] is None else data
 
 
 class Retry(Section):
@@ -300,9 +290,7 @@ class OwnMetrics(Section):
     level: Literal["none", "basic", "normal", "detailed"] = "normal"
     """"none" serves no metrics; the others are the same here."""
     readers: list[MetricReader] = Field(
-        default_factory=lambda: [
-            MetricReader(pull=PullReader(exporter=PullExporter(prometheus=PrometheusReader())))
-        ]
+        default_factory=lambda: [MetricReader(pull=PullReader(exporter=PullExporter(prometheus=PrometheusReader())))]
     )
     """Where they are served."""
 

@@ -61,9 +61,7 @@ def read(
     environ = os.environ if environ is None else environ
     problems: list[Problem] = []
     merged: dict[str, Any] = {}
-    for text, name in [_text(source, environ, problems) for source in sources] or [
-        (default_text(), DEFAULT_NAME)
-    ]:
+    for text, name in [_text(source, environ, problems) for source in sources] or [(default_text(), DEFAULT_NAME)]:
         document = _parse(text, name, problems)
         if document is not None:
             merged = merge(merged, document)
@@ -102,9 +100,7 @@ def _text(source: str, environ: Mapping[str, str], problems: list[Problem]) -> t
             return _unflatten(rest), source
         if scheme == "env":
             if rest not in environ:
-                problems.append(
-                    Problem("", f'the environment variable "{rest}" (from "--config {source}") is not set')
-                )
+                problems.append(Problem("", f'the environment variable "{rest}" (from "--config {source}") is not set'))
             return environ.get(rest, ""), source
         source = rest
     try:
@@ -135,9 +131,7 @@ def _parse(text: str, name: str, problems: list[Problem]) -> dict[str, Any] | No
     if document is None:
         return {}
     if not isinstance(document, dict):
-        problems.append(
-            Problem("", f'"{name}" holds {_shown(document)}; a configuration is a map of sections')
-        )
+        problems.append(Problem("", f'"{name}" holds {_shown(document)}; a configuration is a map of sections'))
         return None
     return document
 
@@ -155,16 +149,12 @@ def _override(setting: str, problems: list[Problem]) -> dict[str, Any]:
     key, equals, text = setting.partition("=")
     parts = [part for part in re.split(r"::|\.", key.strip()) if part]
     if not equals or not parts:
-        problems.append(
-            Problem("", f'"--set {setting}" is not of the form key=value, exporters.debug.verbosity=basic')
-        )
+        problems.append(Problem("", f'"--set {setting}" is not of the form key=value, exporters.debug.verbosity=basic'))
         return {}
     try:
         value = yaml.load(text, _Loader)  # noqa: S506  # _Loader is a SafeLoader
     except yaml.YAMLError as error:
-        problems.append(
-            Problem("::".join(parts), f'the value of "--set {setting}" is not YAML: {_yaml_reason(error)}')
-        )
+        problems.append(Problem("::".join(parts), f'the value of "--set {setting}" is not YAML: {_yaml_reason(error)}'))
         return {}
     result: Any = value
     for part in reversed(parts):
@@ -183,9 +173,7 @@ class _Expander:
 
     def value(self, value: Any, path: str) -> Any:
         if isinstance(value, dict):
-            return {
-                key: self.value(item, f"{path}::{key}" if path else str(key)) for key, item in value.items()
-            }
+            return {key: self.value(item, f"{path}::{key}" if path else str(key)) for key, item in value.items()}
         if isinstance(value, list):
             return [self.value(item, f"{path}::{index}") for index, item in enumerate(value)]
         if isinstance(value, str) and "$" in value:
@@ -211,9 +199,7 @@ class _Expander:
                 return self.value(value, path)
             # Dates and the like stay the text that was written. "$$" in a secret is no escape.
             return self._string(found, path) if "${" in found else found
-        return _REFERENCE.sub(
-            lambda match: "$" if match.group(1) is None else self._lookup(match.group(1), path), text
-        )
+        return _REFERENCE.sub(lambda match: "$" if match.group(1) is None else self._lookup(match.group(1), path), text)
 
     def _lookup(self, reference: str, path: str) -> str:
         self._left -= 1

@@ -1,7 +1,7 @@
 """docs/configuration.md and the metrics table of docs/operations.md, made from the models and the registry.
 
-``python -m mlspan_processor.config.tables configuration`` writes the first to stdout, ``… metrics`` the second; tests check
-that the files in docs/ are what comes out.
+``python -m mlspan_processor.config.tables configuration`` writes the first to stdout, ``… metrics`` the
+second; tests check that the files in docs/ are what comes out.
 """
 
 import sys
@@ -24,14 +24,15 @@ INTRODUCTION = """\
 <!-- Generated: python -m mlspan_processor.config.tables configuration > docs/configuration.md -->
 
 `mlspan run` reads the OpenTelemetry Collector's schema. Without `--config` it runs the default, which
-[collector-config.yaml](../collector-config.yaml) shows with comments. `mlspan validate` checks a configuration and shows
-its pipelines; `mlspan components` lists what can be named.
+[collector-config.yaml](../collector-config.yaml) shows with comments. `mlspan validate` checks a
+configuration and shows its pipelines; `mlspan components` lists what can be named.
 
 * **Ids** are `type` or `type/name`, so that one type can stand several times: `zipkin/eu`.
 * **Pipelines** are named by their signal, `traces`, `metrics` or `logs`, or `signal/name`. A connector ends one pipeline
   (as an exporter) and begins others (as a receiver); it must do both.
 * **Several files**: each `--config` is merged over those before it; maps merge, lists and values are replaced. Beside paths
-  there are `env:NAME` and `yaml:exporters::debug::verbosity: basic`. `--set exporters.debug.verbosity=basic` comes last.
+  there are `env:NAME` and `yaml:exporters::debug::verbosity: basic`. `--set
+  exporters.debug.verbosity=basic` comes last.
 * **References**: `${env:NAME}`, `${env:NAME:-default}`, `${NAME}` and `${file:path}` are replaced, `$$` is a dollar sign. A
   variable that is not set and has no default is an error. Inside `{ }` they need quotes.
 * **Durations** are Go's: `500ms`, `10s`, `1m30s`. **Endpoints** to listen on are `host:port`; `0.0.0.0:4317` or `:4317` for

@@ -139,9 +139,9 @@ class Classification(Sums):
         true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
         if self.n_classes == 2:
             hit, labelled, said = right[1], true[1], predicted[1]
-            precision = Figure(hit / said) if said > 0 else Figure(None, "the last class was never predicted")
-            recall = Figure(hit / labelled) if labelled > 0 else Figure(None, "no label of the last class")
-            f1 = Figure(2 * hit / (said + labelled)) if said + labelled > 0 else Figure(None, recall.reason)
+            precision = Figure(float(hit / said)) if said > 0 else Figure(None, "the last class was never predicted")
+            recall = Figure(float(hit / labelled)) if labelled > 0 else Figure(None, "no label of the last class")
+            f1 = Figure(float(2 * hit / (said + labelled))) if said + labelled > 0 else Figure(None, recall.reason)
         else:
             occurs = (true > 0) | (predicted > 0)
             with np.errstate(divide="ignore", invalid="ignore"):

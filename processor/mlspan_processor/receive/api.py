@@ -41,9 +41,7 @@ class ModelApi(Protocol):
     def status(self) -> dict[str, Any]:
         """The models it knows."""
 
-    def report(
-        self, model: str, version: str | None, start_ns: int | None, end_ns: int | None
-    ) -> dict[str, Any]:
+    def report(self, model: str, version: str | None, start_ns: int | None, end_ns: int | None) -> dict[str, Any]:
         """One model's quality and drift; raise KeyError for an unknown model."""
 
 
@@ -112,22 +110,16 @@ class _Handlers:
             raise HttpError(400, f'unknown parameter "{min(unknown)}"; valid are version, start, end')
         start, end = (_moment(query, key) for key in ("start", "end"))
         try:
-            report = await self._receiver.in_thread(
-                lambda: self._api.report(name, query.get("version"), start, end)
-            )
+            report = await self._receiver.in_thread(lambda: self._api.report(name, query.get("version"), start, end))
         except KeyError:
-            raise HttpError(
-                404, f'no model "{name}" has been seen; {MODELS_PATH} lists those that were'
-            ) from None
+            raise HttpError(404, f'no model "{name}" has been seen; {MODELS_PATH} lists those that were') from None
         except (TimeoutError, RetryableError) as error:
             raise HttpError(503, str(error), 1.0) from None
         return _json(report)
 
 
 def _label(line: LabelLine) -> Label:
-    return Label(
-        prediction_id=line.prediction_id, label=line.label, model=line.model, timestamp_ns=line.timestamp_ns
-    )
+    return Label(prediction_id=line.prediction_id, label=line.label, model=line.model, timestamp_ns=line.timestamp_ns)
 
 
 def _moment(query: Mapping[str, str], key: str) -> int | None:

@@ -98,9 +98,7 @@ class GrpcReceiver:
             try:
                 take(signal, data)
             except RetryableError as error:
-                _abort(
-                    context, Code.UNAVAILABLE, str(error), error.retry_after_seconds or _DEFAULT_RETRY_SECONDS
-                )
+                _abort(context, Code.UNAVAILABLE, str(error), error.retry_after_seconds or _DEFAULT_RETRY_SECONDS)
             except PipelineBugError as error:
                 _abort(context, Code.INTERNAL, str(error))
             except (MalformedError, PermanentError) as error:

@@ -106,9 +106,7 @@ class HttpReceiver:
     async def read_body(self, request: web.Request) -> bytes:
         """Return the decompressed body within the limits of size and time; raise HttpError."""
         limit = self._config.max_request_body_size
-        too_large = HttpError(
-            413, f"the body exceeds max_request_body_size ({limit} bytes after decompression)"
-        )
+        too_large = HttpError(413, f"the body exceeds max_request_body_size ({limit} bytes after decompression)")
         if (request.content_length or 0) > limit:
             raise too_large
         parts: list[bytes] = []
@@ -121,9 +119,7 @@ class HttpReceiver:
                         raise too_large
                     parts.append(part)
         except TimeoutError:
-            raise HttpError(
-                408, f"the body took longer than read_timeout ({self._config.read_timeout:g} s)"
-            ) from None
+            raise HttpError(408, f"the body took longer than read_timeout ({self._config.read_timeout:g} s)") from None
         coding = request.headers.get("Content-Encoding", "")
         try:
             if not coding:
@@ -159,9 +155,7 @@ class HttpReceiver:
         async def export(request: web.Request) -> web.Response:
             content_type = request.content_type
             if content_type not in {PROTOBUF, JSON}:
-                raise HttpError(
-                    415, f'Content-Type "{content_type}" is not supported; valid are {PROTOBUF}, {JSON}'
-                )
+                raise HttpError(415, f'Content-Type "{content_type}" is not supported; valid are {PROTOBUF}, {JSON}')
             if signal not in self._intake.consumers:
                 valid = ", ".join(one.value for one in self._intake.consumers)
                 raise HttpError(404, f"no pipeline receives {signal.value} here; pipelines receive {valid}")
@@ -203,9 +197,7 @@ class HttpReceiver:
         except HttpError as error:
             response = self._error(request, error)
         except web.HTTPNotFound:
-            response = self._error(
-                request, HttpError(404, f'there is nothing at "{request.path}"; {self._paths()}')
-            )
+            response = self._error(request, HttpError(404, f'there is nothing at "{request.path}"; {self._paths()}'))
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             message = f'{request.method} is not allowed at "{request.path}"; use {allowed}'
@@ -222,16 +214,12 @@ class HttpReceiver:
 
     def _paths(self) -> str:
         config = self._config
-        return (
-            f"OTLP is taken at {config.traces_url_path}, {config.metrics_url_path} and {config.logs_url_path}"
-        )
+        return f"OTLP is taken at {config.traces_url_path}, {config.metrics_url_path} and {config.logs_url_path}"
 
     def _error(self, request: web.Request, error: HttpError) -> web.Response:
         """Return the answer with its Status: protobuf for a protobuf request, else JSON."""
         if error.code in {404, 405, 408, 413, 415}:
-            self._intake.invalid(
-                {413: "too_large", 415: "content_type", 408: "timeout"}.get(error.code, "path")
-            )
+            self._intake.invalid({413: "too_large", 415: "content_type", 408: "timeout"}.get(error.code, "path"))
         one = status(_CODES[error.code], str(error), error.retry_after_seconds)
         is_protobuf = request.content_type == PROTOBUF
         response = web.Response(

@@ -121,9 +121,7 @@ def _checked(line: int, row: Any) -> LabelLine:
     model = row.get("model")
     if model is not None and not isinstance(model, str):
         raise ValueError(f'model "{model}" is no text')
-    return LabelLine(
-        line, prediction_id, _label(row.get("label")), model or None, _timestamp(row.get("timestamp"))
-    )
+    return LabelLine(line, prediction_id, _label(row.get("label")), model or None, _timestamp(row.get("timestamp")))
 
 
 def _label(value: Any) -> str | float:

@@ -76,17 +76,31 @@ def _message(descriptor: Any) -> Convert:
     return convert
 
 
+def _key_value(general: Convert) -> Convert:
+    """Return a short cut for what most of a request is, attributes that are text: half the time of the whole."""
+
+    def convert(value: Any, depth: int) -> Any:
+        try:
+            key, inner = value["key"], value["value"]
+            if type(key) is str and len(inner) == 1 and type(inner["stringValue"]) is str:
+                return {"key": key, "value": {"string_value": inner["stringValue"]}}
+        except (KeyError, TypeError):
+            pass
+        return general(value, depth)
+
+    return convert
+
+
 @cache
 def _table(descriptor: Any) -> Table:
-    return {
-        field.json_name: (field.name, field.is_repeated, _converter(field)) for field in descriptor.fields
-    }
+    return {field.json_name: (field.name, field.is_repeated, _converter(field)) for field in descriptor.fields}
 
 
 def _converter(field: Any) -> Convert:
     kind = field.cpp_type
     if kind == FieldDescriptor.CPPTYPE_MESSAGE:
-        return _message(field.message_type)
+        general = _message(field.message_type)
+        return _key_value(general) if field.message_type.name == "KeyValue" else general
     if kind == FieldDescriptor.CPPTYPE_STRING:
         if field.type != FieldDescriptor.TYPE_BYTES:
             return _text

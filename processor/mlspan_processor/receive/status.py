@@ -28,9 +28,7 @@ def status(code: Code, message: str, retry_after_seconds: float | None = None) -
     result = Status(code=code, message=message)
     if code is Code.INVALID_ARGUMENT:
         detail = Any()
-        detail.Pack(
-            BadRequest(field_violations=[BadRequest.FieldViolation(field="request", description=message)])
-        )
+        detail.Pack(BadRequest(field_violations=[BadRequest.FieldViolation(field="request", description=message)]))
         result.details.append(detail)
     if retry_after_seconds is not None:
         info = RetryInfo()

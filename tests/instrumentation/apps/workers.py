@@ -1,4 +1,4 @@
-"""Predictions in the workers of one library, named by the first argument, below one span of the caller."""
+"""Predictions in workers of the kinds that the arguments name, like ``pool:fork``, each below a span of its caller."""
 
 import concurrent.futures
 import multiprocessing
@@ -32,7 +32,7 @@ def _executor(method: str, headers: dict[str, str]) -> list[int]:
 
 
 def _process(method: str, headers: dict[str, str]) -> None:
-    for row in range(4):
+    for row in range(2):
         process = multiprocessing.get_context(method).Process(target=work, args=(headers, row))
         process.start()
         process.join()
@@ -56,7 +56,9 @@ _WAYS: dict[str, Callable[[str, dict[str, str]], Any]] = {
 
 
 if __name__ == "__main__":
-    with trace.get_tracer("app").start_as_current_span("caller"):
-        carrier: dict[str, str] = {}
-        propagate.inject(carrier)
-        _WAYS[sys.argv[1]](sys.argv[2], carrier)
+    for argument in sys.argv[1:]:
+        way, _, kind = argument.partition(":")
+        with trace.get_tracer("app").start_as_current_span(f"caller {argument}"):
+            carrier: dict[str, str] = {}
+            propagate.inject(carrier)
+            _WAYS[way](kind, carrier)

@@ -1,0 +1,72 @@
+"""``mlspan reference build``: a table of past inputs to a profile of what is normal."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from mlspan.profile import to_json
+from mlspan_processor.cli.console import fail, say
+from mlspan_processor.reference_build import Table, build_reference
+
+_HASH_KEY_VARIABLE = "OTEL_INSTRUMENTATION_ML_HASH_KEY"
+_DEFAULT_HASH_KEY = "mlspan"
+
+
+def build(options: argparse.Namespace) -> int:
+    """Build, write, and tell what is in it."""
+    progress = Progress(
+        TextColumn("building"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        transient=True,
+    )
+    source, output = Path(options.file), Path(options.output)
+    try:
+        with progress:
+            task = progress.add_task("building", total=None)
+            profile = build_reference(
+                source,
+                features=_features(source, options),
+                label=options.label_column,
+                prediction=options.prediction_column,
+                probabilities=options.probability_column,
+                model=options.model,
+                version=options.model_version or "",
+                hash_key=os.environ.get(_HASH_KEY_VARIABLE, _DEFAULT_HASH_KEY).encode(),
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        _write(output, to_json(profile))
+    except (OSError, ValueError) as error:
+        return fail(str(error))
+    version = f" {options.model_version}" if options.model_version else ""
+    say(f'wrote "{output}": {options.model}{version}, {len(profile.features)} features, {profile.rows:,.0f} rows')
+    return 0
+
+
+def _features(source: Path, options: argparse.Namespace) -> list[str] | None:
+    """Return the columns that are the model's input; None leaves it to the builder."""
+    if options.feature:
+        return list(options.feature)
+    if not options.exclude:
+        return None
+    roles = {options.label_column, options.prediction_column, *options.probability_column}
+    table = Table(source)
+    table.check(options.exclude)
+    return [name for name in table.names if name not in roles and name not in options.exclude]
+
+
+def _write(path: Path, text: str) -> None:
+    """Write whole or not at all: a processor may read the folder at any time."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,326 @@
+"""The command line: exit codes, messages, and the commands against a running processor."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+from rich.console import Console
+
+from mlspan.profile import from_json
+from mlspan_processor.cli import main
+from mlspan_processor.cli.client import Client, ClientError
+from mlspan_processor.cli.report import moment, show_model, show_models
+from mlspan_processor.records import RetryableError
+from tests.processor.running import Running, running
+
+BAD = Path(__file__).parent / "bad_configs"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def processor() -> Iterator[Running]:
+    """One processor for all commands."""
+    with running() as one:
+        yield one
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run a command; return exit code, stdout and stderr."""
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_importing_the_command_is_light() -> None:
+    """Neither grpc nor aiohttp, pydantic, numpy or rich are loaded before a command is chosen."""
+    code = (
+        "import sys, mlspan_processor.cli as cli; cli.main.__globals__['build_parser']();"
+        "print([m for m in ('grpc', 'aiohttp', 'pydantic', 'numpy', 'rich', 'yaml', 'google') if m in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "[]"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version prints name and version."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("mlspan 0.")
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a command the help is shown, with exit code 2."""
+    code, out, _ = run(capsys)
+    assert code == 2
+    assert "examples:" in out
+
+
+@pytest.mark.parametrize("command", ["run", "validate", "components", "labels", "report", "reference"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--help of each command ends well."""
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert f"mlspan {command}" in capsys.readouterr().out
+
+
+def test_validate_explains_a_good_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    """Pipelines are shown as text, and where it will listen."""
+    code, out, err = run(capsys, "validate", "--config", str(ROOT / "collector-config.yaml"))
+    assert (code, err) == (0, "")
+    assert "  traces/in  otlp → memory_limiter → mlspan\n" in out
+    assert "  traces     mlspan → otlp_grpc/jaeger, zipkin\n" in out
+    assert "  127.0.0.1:4317         receiver otlp\n" in out
+
+
+@pytest.mark.parametrize("command", ["run", "validate"])
+def test_a_bad_configuration_ends_with_every_problem(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both commands list all problems on stderr and exit with 1."""
+    code, out, err = run(capsys, command, "--config", str(BAD / "several_problems.yaml"))
+    assert (code, out) == (1, "")
+    assert err.startswith("mlspan: the configuration has 5 problems:\n")
+    assert '  service::pipelines::traces::processors: references processor "batch"' in err
+
+
+def test_warnings_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is odd but runs is on stderr."""
+    code, _, err = run(capsys, "validate", "--set", "exporters.debug/unused.verbosity=basic")
+    assert code == 0
+    assert err == 'warning: exporter "debug/unused" is configured but not used\n'
+
+
+def test_components_lists_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each kind and its types are listed."""
+    code, out, _ = run(capsys, "components")
+    assert code == 0
+    for word in ("receivers:", "otlp ", "memory_limiter", "mlspan", "otlp_grpc", "zipkin", "health_check"):
+        assert word in out
+
+
+TABLES = {
+    "outcomes.csv": b"prediction_id,label,model\na,fraud,m\nb,,m\nc,ok,m\n",
+    "outcomes.jsonl": b'{"prediction_id":"a","label":"fraud"}\n{"prediction_id":"b"}\n{"prediction_id":"c","label":"ok"}\n',
+    "outcomes.json": b'[{"prediction_id":"a","label":"fraud"},{"prediction_id":"b"},{"prediction_id":"c","label":"ok"}]',
+}
+
+
+@pytest.mark.parametrize("name", [*TABLES, "outcomes.parquet"])
+def test_labels_of_every_format(
+    name: str, processor: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CSV, JSON lines, JSON and Parquet are sent; rows without a label are told and left out."""
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        parquet.write_table(pyarrow.table({"prediction_id": ["a", "b", "c"], "label": ["fraud", None, "ok"]}), path)
+    else:
+        path.write_bytes(TABLES[name])
+    before = len(processor.connector.labels)
+    code, out, err = run(capsys, "labels", str(path), "--endpoint", processor.http, "--batch-size", "1", "--model", "m")
+    assert (code, err) == (0, "")
+    assert out == "2 labels accepted; 1 rows have no label yet\n"
+    sent = processor.connector.labels[before:]
+    assert [(one.prediction_id, one.label, one.model) for one in sent] == [("a", "fraud", "m"), ("c", "ok", "m")]
+
+
+def test_labels_from_other_columns(processor: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns may have any name; numbers and times keep their types."""
+    path = tmp_path / "a.parquet"
+    times = pyarrow.array([1_700_000_000_000_000], pyarrow.timestamp("us", "UTC"))
+    parquet.write_table(pyarrow.table({"order": ["o1"], "minutes": [12.5], "at": times}), path)
+    arguments = ["--id-column", "order", "--label-column", "minutes", "--timestamp-column", "at"]
+    code, _, err = run(capsys, "labels", str(path), "--endpoint", processor.http, *arguments)
+    assert (code, err) == (0, "")
+    label = processor.connector.labels[-1]
+    assert (label.prediction_id, label.label, label.timestamp_ns) == ("o1", 12.5, 1_700_000_000_000_000_000)
+
+
+def test_rejected_labels_name_their_rows(
+    processor: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rejected rows are listed by their number in the file, over all batches; the exit code is 1."""
+    path = tmp_path / "a.csv"
+    path.write_text("prediction_id,label\na,x\nb,\nunknown,x\nd,x\nunknown,y\n", "utf-8")
+    code, out, err = run(capsys, "labels", str(path), "--endpoint", processor.http, "--batch-size", "2")
+    assert code == 1
+    assert out == "2 labels accepted; 1 rows have no label yet; 2 rejected\n"
+    assert err == "  row 3: no such prediction\n  row 5: no such prediction\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"id,truth\n1,2\n", 'has no column "prediction_id"; it has "id", "truth"'),
+        ("a.xlsx", b"", 'has the suffix ".xlsx"; valid are .csv, .json, .jsonl, .ndjson, .parquet'),
+        ("a.parquet", b"PAR1", "is not Parquet"),
+        ("a.jsonl", b"{}x\n", 'a.jsonl", line 1: not JSON'),
+        ("a.json", b"{}", "is not an array of objects"),
+        ("", b"", "there is no file"),
+    ],
+)
+def test_bad_label_files(
+    name: str, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that cannot be used is told with what is wrong; nothing is sent."""
+    path = tmp_path / (name or "missing.csv")
+    if name:
+        path.write_bytes(content)
+    code, out, err = run(capsys, "labels", str(path), "--endpoint", "http://127.0.0.1:9")
+    assert (code, out) == (1, "")
+    assert message in err
+
+
+def test_no_processor_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a processor the message says what to look for."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(TABLES["outcomes.csv"])
+    code, _, err = run(capsys, "labels", str(path), "--endpoint", "http://127.0.0.1:9")
+    assert code == 1
+    assert 'cannot reach "http://127.0.0.1:9"' in err
+    assert 'is "mlspan run" running there?' in err
+
+
+def test_client_waits_as_long_as_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 is tried again after Retry-After, a bounded number of times."""
+    waits: list[float] = []
+    with running() as one:
+
+        def refuse(_: object) -> Any:
+            raise RetryableError("busy", 7.0)
+
+        monkeypatch.setattr(one.connector, "submit_labels", refuse)
+        client = Client(one.http, waits.append)
+        with pytest.raises(ClientError, match="did not take it in 6 attempts: 503: busy"):
+            client.post("/v1/labels", b'{"prediction_id":"a","label":1}', "application/x-ndjson")
+    assert waits == [7.0] * 5
+
+
+def test_client_needs_a_url() -> None:
+    """An endpoint without a scheme is told."""
+    with pytest.raises(ClientError, match=r'"localhost:4318" is no URL; try "http://localhost:4318"'):
+        Client("localhost:4318")
+
+
+def test_report_as_json(processor: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json prints the answer, with the window that was asked for."""
+    arguments = ["--model", "fraud-model", "--model-version", "7", "--since", "1700000000", "--json"]
+    code, out, _ = run(capsys, "report", "--endpoint", processor.http, *arguments)
+    assert code == 0
+    assert json.loads(out) == {
+        "model": "fraud-model",
+        "version": "7",
+        "start_ns": 1_700_000_000_000_000_000,
+        "end_ns": None,
+    }
+
+
+def test_report_of_an_unknown_model(processor: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    """The processor's own message is shown."""
+    code, _, err = run(capsys, "report", "--endpoint", processor.http, "--model", "other")
+    assert code == 1
+    assert 'no model "other" has been seen' in err
+
+
+def test_reference_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A profile is written from a table, without the excluded columns."""
+    source, output = tmp_path / "past.csv", tmp_path / "m.json"
+    rows = [f"{number},{number % 7},{number % 2},{number % 2}" for number in range(300)]
+    source.write_text("row,amount,predicted,truth\n" + "\n".join(rows) + "\n", "utf-8")
+    roles = ["--prediction-column", "predicted", "--label-column", "truth", "--exclude", "row"]
+    arguments = ["reference", "build", str(source), "--model", "m", "--output", str(output), *roles]
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert out == f'wrote "{output}": m, 1 features, 300 rows\n'
+    profile = from_json(output.read_text("utf-8"))
+    assert [feature.name for feature in profile.features] == ["amount"]
+    assert sorted(tmp_path.iterdir()) == sorted([source, output])
+
+
+def test_reference_build_of_a_missing_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A column that is not there is named, and nothing is written."""
+    source = tmp_path / "past.csv"
+    source.write_text("amount\n1\n", "utf-8")
+    output = tmp_path / "m.json"
+    arguments = ["reference", "build", str(source), "--model", "m", "--output", str(output)]
+    code, _, err = run(capsys, *arguments, "--label-column", "nothing")
+    assert code == 1
+    assert "nothing" in err
+    assert not output.exists()
+
+
+REPORT: dict[str, Any] = {
+    "model": {"name": "fraud-model", "version": "7", "task": "classification", "classes": ["ok", "fraud"]},
+    "reference": {"state": "ready", "rows": 5000.0, "source": "file past.parquet", "performance": {"accuracy": 0.95}},
+    "drift": {
+        "reason": "",
+        "rows": 1000.0,
+        "start_ns": 1_700_000_000_000_000_000,
+        "end_ns": None,
+        "features": [
+            {
+                "name": "amount",
+                "type": "numeric",
+                "effect": 0.25,
+                "p_adjusted": 0.001,
+                "missing": 0.5,
+                "unseen": 0.0,
+                "mean": 12.0,
+                "reference_mean": None,
+                "psi": 1.23456,
+            }
+        ],
+    },
+    "quality": {
+        "predicted_rows": 1000.0,
+        "labels": 10.0,
+        "coverage": 0.01,
+        "start_ns": None,
+        "end_ns": None,
+        "realised": {
+            "accuracy": {"value": 0.9, "reason": "", "bound": None},
+            "roc_auc": {"value": None, "reason": "one class only", "bound": None},
+        },
+        "reference": {"accuracy": 0.95},
+    },
+    "spans": 100,
+    "rows": 1000.0,
+}
+
+
+def test_report_tables() -> None:
+    """One model's quality and drift are readable tables; what cannot be given has its reason."""
+    console = Console(record=True, width=140, file=io.StringIO())
+    show_model(REPORT, console)
+    text = console.export_text()
+    assert "fraud-model 7  classification" in text
+    assert "quality over 10 labelled rows (1.0% of 1,000)" in text
+    assert "one class only" in text
+    assert "2023-11-14 22:13:20Z" in text
+    row = next(line for line in text.splitlines() if line.strip().startswith("amount"))
+    assert row.split() == ["amount", "numeric", "0.25", "1.235", "0.001", "50.0%", "0.0%", "12", "–"]
+
+
+def test_report_of_all_models() -> None:
+    """The list has a line per model; without any it says so."""
+    console = Console(record=True, width=140, file=io.StringIO())
+    model = {"name": "m", "version": "1", "task": None, "spans": 5, "rows": 10.0, "last_seen_ns": None}
+    show_models({"models": [model | {"reference": {"state": "learning", "rows": 3}}], "labels": {"joined": 4}}, console)
+    show_models({"models": []}, console)
+    text = console.export_text()
+    assert "learning (3 rows)" in text
+    assert "labels: 4 joined" in text
+    assert "no model has been seen yet" in text
+
+
+def test_moments() -> None:
+    """A duration is that long ago; everything else goes as it is."""
+    assert moment("1h30m", lambda: 10_000.0) == "4600.000"
+    assert moment("2026-11-22T08:00:00Z") == "2026-11-22T08:00:00Z"
+    assert moment(None) is None
