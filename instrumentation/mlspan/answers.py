@@ -56,11 +56,13 @@ def capture_output(
                     _several_probabilities(result, captured, classes, output, operation == "predict_log_proba")
                 return output
             result = as_array(result)
-        if result is None or result.ndim not in {1, 2}:
+        if result is None or result.ndim not in {1, 2} or not result.size:
+            return Output()
+        if reader is not _predict and result.dtype.kind not in "fiub":
             return Output()
         if captured.cells is None and not _adopt(captured, len(result)):
             return Output()
-        if len(result) != captured.rows or not len(result):
+        if len(result) != captured.rows:
             return Output()
         indices = captured.indices
         if indices is not None:
@@ -115,8 +117,8 @@ def _number(result: NDArray[Any], captured: Input, output: Output, _: object = N
             output.predictions = to_float32(result.reshape(1, 1))
             output.value = _finite(number)
         return
-    if result.dtype.kind == "O":
-        result = result.astype(np.float64)  # raises for what is no number
+    if result.dtype.kind == "O" and all(isinstance(value, (int, float)) for value in result.ravel().tolist()):
+        result = result.astype(np.float64)
     if result.dtype.kind not in "fiub":
         return
     if result.ndim == 1:
@@ -135,7 +137,7 @@ def _predict_proba(result: NDArray[Any], captured: Input, classes: Classes | Non
     if result.ndim == 1:
         if classes is None or len(classes.labels) != 2:
             return
-        result = np.column_stack((1 - result, result))
+        result = np.column_stack((1.0 - result.astype(np.float64), result))
     output.score_kind = SCORE_PROBABILITY
     output.scores = _bounded(result)
     count = result.shape[1]
@@ -161,7 +163,8 @@ def _predict_proba(result: NDArray[Any], captured: Input, classes: Classes | Non
 def _predict_log_proba(
     result: NDArray[Any], captured: Input, classes: Classes | None, output: Output, _: object
 ) -> None:
-    _predict_proba(np.exp(result), captured, classes, output, None)
+    with np.errstate(over="ignore"):
+        _predict_proba(np.exp(result), captured, classes, output, None)
 
 
 def _decision_function(
@@ -190,7 +193,8 @@ def _several_probabilities(
     if captured.cells is None and not _adopt(captured, len(results[0])):
         return
     positions = () if classes is None else classes.positions
-    if len(positions) != len(results) or any(len(part) != captured.rows for part in results):
+    shapes = [part.shape for part in results]
+    if shapes != [(captured.rows, len(position)) for position in positions]:
         return
     predictions, scores = [], []
     for part, position in zip(results[:MAX_OUTPUTS], positions, strict=False):
@@ -221,7 +225,7 @@ def _best(values: NDArray[Any]) -> NDArray[Any]:
 def _bounded(probabilities: NDArray[Any]) -> NDArray[np.float32]:
     if probabilities.shape[1] > MAX_OUTPUTS:
         probabilities = probabilities.max(axis=1, keepdims=True)
-    return probabilities.astype(F4, order="C")
+    return to_float32(probabilities)
 
 
 def _finite(value: Any) -> float | None:
@@ -250,7 +254,10 @@ def as_array(result: Any) -> NDArray[Any] | None:
     if library == "torch":
         return np.asarray(result.detach().numpy()) if result.device.type == "cpu" else None
     if isinstance(result, list) and result:
-        return np.asarray(result)
+        try:
+            return np.asarray(result)
+        except ValueError:  # no rectangle
+            return None
     return None
 
 

@@ -62,6 +62,9 @@ class FanOut:
                 consumer.consume(chunk)
             except ItemError as error:
                 errors.append(error)
+            except Exception as error:  # noqa: BLE001  # whatever stands behind
+                _log.exception("a bug behind a fan-out: %s", type(error).__name__)
+                errors.append(PermanentError(f"{type(error).__name__} while handling {chunk.items} items"))
         if errors and len(errors) == len(self._consumers):
             raise next((error for error in errors if isinstance(error, RetryableError)), errors[0])
 

@@ -47,7 +47,7 @@ class Refusing:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def consume(self, chunk: Chunk) -> None:
+    def consume(self, chunk: Chunk) -> None:  # noqa: ARG002  # the protocol's
         """Raise."""
         raise self.error
 
@@ -101,7 +101,7 @@ class FakeExporter:
         """Remember that it was started."""
         self.calls.append("start")
 
-    def export(self, chunk: Chunk, timeout_seconds: float) -> ExportResult:
+    def export(self, chunk: Chunk, timeout_seconds: float) -> ExportResult:  # noqa: ARG002  # the protocol's
         """Answer as `answers` says."""
         self.gate.wait()
         with self._lock:
@@ -120,7 +120,7 @@ class FakeExporter:
 class NullExporter(FakeExporter):
     """An exporter that forgets everything: for measurements."""
 
-    def export(self, chunk: Chunk, timeout_seconds: float) -> ExportResult:
+    def export(self, chunk: Chunk, timeout_seconds: float) -> ExportResult:  # noqa: ARG002  # the protocol's
         """Do nothing."""
         return ExportResult()
 
@@ -131,6 +131,8 @@ class FakeConnector:
     Config: ClassVar[Any] = NoSettings
 
     def __init__(self, config: Any = None, name: str = "mlspan", clock: Callable[[], int] | None = None) -> None:
+        self.config = config
+        self.clock = clock
         self.name = name
         self.outputs: dict[Signal, Consumer] = {}
         self.calls: list[str] = []
@@ -147,7 +149,7 @@ class FakeConnector:
         """Remember that it was started."""
         self.calls.append("start")
 
-    def shutdown(self, timeout_seconds: float) -> None:
+    def shutdown(self, timeout_seconds: float) -> None:  # noqa: ARG002  # the protocol's
         """Remember that it was shut down."""
         self.calls.append("shutdown")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from rich.console import Console
@@ -107,8 +107,10 @@ def test_components_lists_everything(capsys: pytest.CaptureFixture[str]) -> None
 
 TABLES = {
     "outcomes.csv": b"prediction_id,label,model\na,fraud,m\nb,,m\nc,ok,m\n",
-    "outcomes.jsonl": b'{"prediction_id":"a","label":"fraud"}\n{"prediction_id":"b"}\n{"prediction_id":"c","label":"ok"}\n',
-    "outcomes.json": b'[{"prediction_id":"a","label":"fraud"},{"prediction_id":"b"},{"prediction_id":"c","label":"ok"}]',
+    "outcomes.jsonl": b'{"prediction_id":"a","label":"fraud"}\n{"prediction_id":"b"}\n'
+    b'{"prediction_id":"c","label":"ok"}\n',
+    "outcomes.json": b'[{"prediction_id":"a","label":"fraud"},{"prediction_id":"b"},'
+    b'{"prediction_id":"c","label":"ok"}]',
 }
 
 
@@ -119,7 +121,7 @@ def test_labels_of_every_format(
     """CSV, JSON lines, JSON and Parquet are sent; rows without a label are told and left out."""
     path = tmp_path / name
     if path.suffix == ".parquet":
-        parquet.write_table(pyarrow.table({"prediction_id": ["a", "b", "c"], "label": ["fraud", None, "ok"]}), path)
+        parquet.write_table(pa.table({"prediction_id": ["a", "b", "c"], "label": ["fraud", None, "ok"]}), path)
     else:
         path.write_bytes(TABLES[name])
     before = len(processor.connector.labels)
@@ -133,8 +135,8 @@ def test_labels_of_every_format(
 def test_labels_from_other_columns(processor: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Columns may have any name; numbers and times keep their types."""
     path = tmp_path / "a.parquet"
-    times = pyarrow.array([1_700_000_000_000_000], pyarrow.timestamp("us", "UTC"))
-    parquet.write_table(pyarrow.table({"order": ["o1"], "minutes": [12.5], "at": times}), path)
+    times = pa.array([1_700_000_000_000_000], pa.timestamp("us", "UTC"))
+    parquet.write_table(pa.table({"order": ["o1"], "minutes": [12.5], "at": times}), path)
     arguments = ["--id-column", "order", "--label-column", "minutes", "--timestamp-column", "at"]
     code, _, err = run(capsys, "labels", str(path), "--endpoint", processor.http, *arguments)
     assert (code, err) == (0, "")

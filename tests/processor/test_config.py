@@ -20,8 +20,11 @@ receivers: {otlp: {protocols: {grpc: , http: {endpoint: ":4318"}}}}
 processors: {memory_limiter: {limit_percentage: 75}}
 connectors: {mlspan: }
 exporters:
-  zipkin: {endpoint: "http://z", sending_queue: {queue_size: 5, batch: }, retry_on_failure:
-  {max_elapsed_time: 0}} prometheus: {endpoint: "127.0.0.1:9464"}
+  zipkin:
+    endpoint: http://z
+    sending_queue: {queue_size: 5, batch: }
+    retry_on_failure: {max_elapsed_time: 0}
+  prometheus: {endpoint: "127.0.0.1:9464"}
 extensions: {health_check: }
 service:
   extensions: [health_check]

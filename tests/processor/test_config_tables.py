@@ -1,6 +1,7 @@
 """The generated documentation is current."""
 
 from pathlib import Path
+from typing import Any
 
 from mlspan_processor.config.components import BUILT_IN
 from mlspan_processor.config.schema import Queued, Service
@@ -21,5 +22,5 @@ def test_metrics_table_is_current() -> None:
 
 def test_every_key_is_described() -> None:
     """Each key of ours has a meaning."""
-    models = [Queued, Service, *(one.config for one in BUILT_IN.values())]
+    models: list[Any] = [Queued, Service, *(one.config for one in BUILT_IN.values())]
     assert [row.key for model in models for row in rows(model) if not row.meaning] == []

@@ -326,6 +326,15 @@ def test_fan_out_goes_on_when_one_refuses() -> None:
     assert sink.items == 2
 
 
+def test_fan_out_survives_a_bug() -> None:
+    """Any other exception counts as a refusal for good, and does not keep the chunk from the others."""
+    sink = Sink()
+    FanOut([Refusing(ZeroDivisionError()), sink]).consume(trace_chunk(2))
+    assert sink.items == 2
+    with pytest.raises(PermanentError, match="ZeroDivisionError while handling 1 items"):
+        FanOut([Refusing(ZeroDivisionError())]).consume(trace_chunk(1))
+
+
 def test_fan_out_tells_when_nobody_took_it() -> None:
     """Retryable when any of the refusals was, else permanent."""
     permanent, retryable = Refusing(PermanentError("no")), Refusing(RetryableError("full", 3.0))

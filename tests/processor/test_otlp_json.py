@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from mlspan_processor.receive.otlp_json import JsonError, to_protobuf
 from mlspan_processor.records import Signal
@@ -116,7 +117,7 @@ def test_deep_nesting_is_refused() -> None:
 
 def test_text_that_is_not_json() -> None:
     """The reason and the place are told."""
-    with pytest.raises(JsonError, match="not valid JSON: .*line 1 column"):
+    with pytest.raises(JsonError, match=r"not valid JSON: .*line 1 column"):
         to_protobuf(Signal.TRACES, b'{"resourceSpans": [')
 
 
@@ -128,7 +129,8 @@ def metrics() -> ExportMetricsServiceRequest:
     gauge = scope.metrics.add(name="g", unit="1").gauge.data_points.add(as_double=1.5, time_unix_nano=2**63)
     gauge.exemplars.add(as_int=-5)
     total = scope.metrics.add(name="s").sum
-    total.is_monotonic, total.aggregation_temporality = True, 2
+    total.is_monotonic = True
+    total.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
     total.data_points.add(as_int=-3)
     histogram = scope.metrics.add(name="h").histogram.data_points.add(count=3, sum=1.5, min=float("-inf"))
     histogram.bucket_counts.extend([1, 2])

@@ -8,7 +8,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,12 @@ def send(target: str, requests: int, spans: int) -> int:
     """Send requests over one connection; return how many spans were acknowledged."""
     accepted = 0
     with grpc.insecure_channel(target) as channel:
-        method: Callable[..., bytes] = channel.unary_unary(EXPORT)
+        method = channel.unary_unary(EXPORT)
         for _ in range(requests):
             try:
                 method(trace_request(spans), timeout=20)
             except grpc.RpcError as error:
-                code = error.code()  # type: ignore[attr-defined]  # every RpcError raised by a call has it
+                code = error.code()
                 # CANCELLED: the server stopped before it looked at the request. Both are retryable in OTLP.
                 assert code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
             else:
@@ -249,8 +248,10 @@ def start(tmp_path: Path, environ: dict[str, str], *more: str) -> tuple["subproc
     config = tmp_path / "config.yaml"
     config.write_text(textwrap.dedent(CONFIG).replace("PATH", str(received)), "utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-c", "from mlspan_processor.cli import main; raise SystemExit(main())"]
-        + ["run", "--config", str(config), *more],
+        [
+            *(sys.executable, "-c", "from mlspan_processor.cli import main; raise SystemExit(main())"),
+            *("run", "--config", str(config), *more),
+        ],
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -278,7 +279,8 @@ def test_sigterm_under_load_loses_nothing_acknowledged(tmp_path: Path, plugin: d
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     arrived = sum(int(line) for line in received.read_text("utf-8").split())
-    assert arrived == sum(totals) > 0
+    # A request whose acknowledgement was cut off may have arrived too: the sender will repeat it.
+    assert arrived >= sum(totals) > 0
     records = [json.loads(line) for line in stderr.splitlines() if line.startswith("{")]
     assert records[0]["msg"] == "everything is ready"
     assert records[-1]["msg"] == "stopped; nothing was lost while stopping"

@@ -8,7 +8,6 @@ import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import urllib3
@@ -380,73 +379,3 @@ def test_port_in_use_is_named() -> None:
         engine = build(f'receivers: {{otlp: {{protocols: {{http: {{endpoint: "{endpoint}"}}}}}}}}')
         with pytest.raises(StartError, match=f'receiver "otlp": cannot listen on "{endpoint}"'):
             engine.start()
-
-
-def call(pool: urllib3.PoolManager, url: str, body: bytes, content_type: str) -> Any:
-    """POST and return the JSON answer."""
-    response = post(pool, url, body, content_type)
-    assert response.status == 200, response.data
-    return json.loads(response.data)
-
-
-@pytest.mark.parametrize(
-    ("content_type", "body"),
-    [
-        ("application/x-ndjson", b'{"prediction_id":"a","label":"fraud"}\n\n{"prediction_id":"b","label":"ok"}\n'),
-        (JSON, b'[{"prediction_id":"a","label":"fraud"},{"prediction_id":"b","label":"ok"}]'),
-        ("text/csv; charset=utf-8", b"prediction_id,label\r\na,fraud\r\nb,ok\r\n"),
-    ],
-)
-def test_labels_in_three_formats(pool: urllib3.PoolManager, content_type: str, body: bytes) -> None:
-    """JSON lines, a JSON array and CSV give the same labels."""
-    with running() as one:
-        answer = call(pool, f"{one.http}/v1/labels", body, content_type)
-        assert answer == {"accepted": 2, "waiting": 0, "rejected_count": 0, "rejected": []}
-        assert [(label.prediction_id, label.label) for label in one.connector.labels] == [("a", "fraud"), ("b", "ok")]
-        assert one.telemetry.value("mlspan_receiver_labels", state="accepted") == 2
-
-
-def test_a_bad_label_costs_only_itself(pool: urllib3.PoolManager) -> None:
-    """Bad lines are listed with their numbers and reasons, those the connector rejects among them."""
-    body = b'{"prediction_id":"a","label":1}\nnot json\n{"label":"x"}\n{"prediction_id":"unknown","label":"x"}\n'
-    with running() as one:
-        answer = call(pool, f"{one.http}/v1/labels", body, "application/jsonl")
-        assert answer["accepted"] == 1
-        assert [row["line"] for row in answer["rejected"]] == [2, 3, 4]
-        assert answer["rejected"][1]["reason"] == "prediction_id is missing"
-        assert answer["rejected"][2]["reason"] == "no such prediction"
-        assert [label.label for label in one.connector.labels] == [1.0, "x"]
-
-
-def test_labels_without_columns_are_400(processor: Running, pool: urllib3.PoolManager) -> None:
-    """CSV without the two columns says which are missing."""
-    response = post(pool, f"{processor.http}/v1/labels", b"id,truth\n1,2\n", "text/csv")
-    assert response.status == 400
-    assert '"prediction_id", "label"' in status_of(response).message
-
-
-def test_models(processor: Running, pool: urllib3.PoolManager) -> None:
-    """The connector's status is served."""
-    response = pool.request("GET", f"{processor.http}/v1/models")
-    assert response.json() == {"models": [{"name": "fraud-model", "version": "7"}]}
-
-
-def test_model_report(processor: Running, pool: urllib3.PoolManager) -> None:
-    """Version, start and end reach the connector; times are RFC 3339 or Unix seconds."""
-    url = f"{processor.http}/v1/models/fraud-model?version=7&start=2023-11-14T22:13:20%2B00:00&end=1700000001.5"
-    assert pool.request("GET", url).json() == {
-        "model": "fraud-model",
-        "version": "7",
-        "start_ns": 1_700_000_000_000_000_000,
-        "end_ns": 1_700_000_001_500_000_000,
-    }
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"), [("other-model", 404), ("fraud-model?start=noon", 400), ("fraud-model?from=1", 400)]
-)
-def test_bad_report_requests(processor: Running, pool: urllib3.PoolManager, path: str, expected: int) -> None:
-    """An unknown model is 404, a bad parameter 400."""
-    response = pool.request("GET", f"{processor.http}/v1/models/{path}")
-    assert response.status == expected
-    status_of(response)

@@ -84,8 +84,8 @@ def labels(options: argparse.Namespace) -> int:
     if rejected_count:
         parts.append(f"{rejected_count:,} rejected")
     say("; ".join(parts))
-    for line in rejected:
-        sys.stderr.write(f"  {line}\n")
+    for reason in rejected:
+        sys.stderr.write(f"  {reason}\n")
     if rejected_count > len(rejected):
         sys.stderr.write(f"  … and {rejected_count - len(rejected):,} more\n")
     return 1 if rejected_count else 0

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from mlspan.profile import to_json
 from mlspan_processor.cli.console import fail, say
-from mlspan_processor.reference_build import Table, build_reference
+from mlspan_processor.reference_build import build_reference
+from mlspan_processor.tables import Table
 
 _HASH_KEY_VARIABLE = "OTEL_INSTRUMENTATION_ML_HASH_KEY"
 _DEFAULT_HASH_KEY = "mlspan"

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from mlspan_processor.config import schema
 from mlspan_processor.config.components import DEPRECATED, ComponentLoadError, Components, ComponentType, Kind
 from mlspan_processor.config.explain import keys_of, shown, validate
-from mlspan_processor.config.graph import PipelineSpec, check_pipelines, check_ports
+from mlspan_processor.config.graph import PipelineSpec, check_loops, check_pipelines, check_ports
 from mlspan_processor.errors import ConfigError, Problem, hint
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}(/[^\s/].*)?")
@@ -110,6 +110,12 @@ def check(document: Mapping[str, Any], components: Components | None = None) -> 
         for key, endpoint in one.type.listens(one.settings)
     ]
     check_ports(listening + _telemetry_endpoints(service), problems)
+    sending = [
+        (f"exporters::{name}::endpoint", str(getattr(one.settings, "endpoint", "")))
+        for (kind, name), one in running.items()
+        if kind is Kind.EXPORTER and one.type.queued
+    ]
+    check_loops([one for one in listening if one[0].startswith("receivers::")], sending, problems)
     if problems:
         raise ConfigError(problems)
     return Configuration(running, pipelines, service, tuple(warnings))

@@ -13,6 +13,7 @@ from mlspan_processor.errors import Problem, hint, quoted
 from mlspan_processor.records import Signal
 
 _ANY_HOST = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, not bound to
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SIGNALS = tuple(signal.value for signal in Signal)
 
 
@@ -145,6 +146,26 @@ def _check_cycles(specs: Mapping[str, PipelineSpec], connectors: frozenset[str],
         if cycle:
             problems.append(Problem("service::pipelines", f"the pipelines go in a circle: {' → '.join(cycle)}"))
             return
+
+
+def check_loops(
+    listening: Sequence[tuple[str, str]], sending: Sequence[tuple[str, str]], problems: list[Problem]
+) -> None:
+    """Report exporters that send to a receiver of this process; both are (key, endpoint)."""
+    own = {split: key for key, endpoint in listening if (split := _local(endpoint)) is not None}
+    for key, endpoint in sending:
+        place = _local(endpoint.partition("://")[2] or endpoint)
+        if place in own:
+            problems.append(Problem(key, f'"{endpoint}" is {own[place]} of this process: data would go round for ever'))
+
+
+def _local(endpoint: str) -> int | None:
+    """Return the port of an endpoint on this machine; None for any other."""
+    try:
+        host, port = schema.split_endpoint(endpoint.partition("/")[0])
+    except ValueError:
+        return None
+    return port if port and host in _ANY_HOST | _LOOPBACK else None
 
 
 def check_ports(endpoints: Sequence[tuple[str, str]], problems: list[Problem]) -> None:

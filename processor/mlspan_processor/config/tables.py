@@ -28,18 +28,19 @@ INTRODUCTION = """\
 configuration and shows its pipelines; `mlspan components` lists what can be named.
 
 * **Ids** are `type` or `type/name`, so that one type can stand several times: `zipkin/eu`.
-* **Pipelines** are named by their signal, `traces`, `metrics` or `logs`, or `signal/name`. A connector ends one pipeline
-  (as an exporter) and begins others (as a receiver); it must do both.
-* **Several files**: each `--config` is merged over those before it; maps merge, lists and values are replaced. Beside paths
-  there are `env:NAME` and `yaml:exporters::debug::verbosity: basic`. `--set
+* **Pipelines** are named by their signal, `traces`, `metrics` or `logs`, or `signal/name`. A connector ends
+  one pipeline (as an exporter) and begins others (as a receiver); it must do both.
+* **Several files**: each `--config` is merged over those before it; maps merge, lists and values are
+  replaced. Beside paths there are `env:NAME` and `yaml:exporters::debug::verbosity: basic`. `--set
   exporters.debug.verbosity=basic` comes last.
-* **References**: `${env:NAME}`, `${env:NAME:-default}`, `${NAME}` and `${file:path}` are replaced, `$$` is a dollar sign. A
-  variable that is not set and has no default is an error. Inside `{ }` they need quotes.
-* **Durations** are Go's: `500ms`, `10s`, `1m30s`. **Endpoints** to listen on are `host:port`; `0.0.0.0:4317` or `:4317` for
-  every interface, `[::1]:4317` for IPv6.
-* **Errors** fail the start, all at once; each names the key, the value and what would be valid. What is configured but not
-  used is a warning.
-* `otlp` and `otlphttp` are the deprecated names of the exporters `otlp_grpc` and `otlp_http`; they are accepted.
+* **References**: `${env:NAME}`, `${env:NAME:-default}`, `${NAME}` and `${file:path}` are replaced, `$$` is a
+  dollar sign. A variable that is not set and has no default is an error. Inside `{ }` they need quotes.
+* **Durations** are Go's: `500ms`, `10s`, `1m30s`. **Endpoints** to listen on are `host:port`; `0.0.0.0:4317`
+  or `:4317` for every interface, `[::1]:4317` for IPv6.
+* **Errors** fail the start, all at once; each names the key, the value and what would be valid. What is
+  configured but not used is a warning.
+* `otlp` and `otlphttp` are the deprecated names of the exporters `otlp_grpc` and `otlp_http`; they are
+  accepted.
 """
 
 _HEAD = "| key | type | default | meaning |\n| --- | --- | --- | --- |"
