@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from mlspan.hooks.sklearn import SklearnInstrumentor
 
 ROUNDS: Final = 15
-SIX: Final = {"a": "predict", "b": "fraud-model", "c": "7", "d": 1, "e": 30, "f": 0.5}
+SIX: Final[dict[str, str | int | float]] = {"a": "predict", "b": "fraud-model", "c": "7", "d": 1, "e": 30, "f": 0.5}
 
 
 def _seconds_a_call(call: Callable[[], Any], calls: int) -> float:
@@ -41,7 +41,7 @@ def _seconds_a_call(call: Callable[[], Any], calls: int) -> float:
 
 def _case(name: str, rows: int, columns: int, frame: bool, table: Table, provider: TracerProvider) -> None:
     rng = np.random.default_rng(0)
-    fit = rng.standard_normal((500, columns))
+    fit: Any = rng.standard_normal((500, columns))
     x: Any = rng.standard_normal((rows, columns))
     if frame:
         fit, x = (pd.DataFrame(a, columns=[f"feature_{j}" for j in range(columns)]) for a in (fit, x))

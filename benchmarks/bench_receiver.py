@@ -88,6 +88,7 @@ def _mlspan(sink: str) -> Iterator[tuple[int, str]]:
 @contextlib.contextmanager
 def _collector(sink: str) -> Iterator[tuple[int, str]]:
     with otelcol(COLLECTOR, {"SINK": sink}) as server:
+        assert server.pid is not None
         yield server.pid, server.otlp_grpc
 
 

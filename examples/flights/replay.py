@@ -28,10 +28,11 @@ class Month:
 def boards(flights: pd.DataFrame) -> list[tuple[pd.Timestamp, dict[str, Any]]]:
     """One request per airport and hour, in order, with the hour it belongs to."""
     out = []
-    for (when, origin), group in flights.groupby([flights["departure"].dt.floor("h"), "origin"], sort=True):
+    for _, group in flights.groupby([flights["departure"].dt.floor("h"), "origin"], sort=True):
         first = group.iloc[0]
+        when = pd.Timestamp(first["departure"]).floor("h")
         body = {
-            "origin": origin,
+            "origin": first["origin"],
             "month": when.month,
             "day": when.day,
             "hour": int(first["hour"]),
@@ -64,11 +65,12 @@ async def replay(
     done = []
     async with httpx.AsyncClient(timeout=60) as client:
         truth = _Truth(flights, client, f"{labels}/v1/labels")
-        for month, group in flights.groupby("month", sort=True):
+        for month in sorted(flights["month"].unique().tolist()):
+            group = flights[flights["month"] == month]
             start = time.time_ns()
             gate = asyncio.Semaphore(CONCURRENCY)
 
-            async def send(body: dict[str, Any], gate: asyncio.Semaphore = gate, month: int = int(month)) -> None:
+            async def send(body: dict[str, Any], gate: asyncio.Semaphore = gate, month: int = month) -> None:
                 try:
                     (await client.post(f"{service}/delays", json=body)).raise_for_status()
                     progress(month, len(body["departures"]))
@@ -84,7 +86,7 @@ async def replay(
             # A month must not share a pane with the next one.
             await asyncio.sleep((pane - time.time_ns() % pane) / 1e9)
             late = float((group["label"] == "late").mean())
-            done.append(Month(int(month), start, time.time_ns(), len(group), late))
+            done.append(Month(month, start, time.time_ns(), len(group), late))
         await truth.tell(None)
     return done
 

@@ -85,13 +85,9 @@ def instrument_model(
         running.wrapping.adopt(type(model))
         running.emitter.models.reset(model)
         if not running.wrapping.has_wrapped(type(model)):
-            warn_once(
-                "api: instrument_model", "%s has no method that could be traced", type(model).__qualname__
-            )
+            warn_once("api: instrument_model", "%s has no method that could be traced", type(model).__qualname__)
     except TypeError:
-        warn_once(
-            "api: instrument_model", "%s takes no weak reference: not traced", type(model).__qualname__
-        )
+        warn_once("api: instrument_model", "%s takes no weak reference: not traced", type(model).__qualname__)
     except Exception:  # noqa: BLE001 - the user has his model
         failed("api: instrument_model")
     return model

@@ -13,15 +13,16 @@ from typing import Any, Final, Protocol
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, create_key, detach
 from opentelemetry.trace import Span, StatusCode, TracerProvider
-from opentelemetry.version import __version__ as _api_version
 
-from mlspan.budget import ByteBudget
+from mlspan.budget import LIMIT_BYTES, ByteBudget
 from mlspan.capture import Input, capture_input, capture_output, pack
 from mlspan.config import Settings
-from mlspan.guard import failed
+from mlspan.encoding import Encoding
+from mlspan.guard import failed, guarded
 from mlspan.models import Models, State
 from mlspan.payload import to_text
 from mlspan.prediction import PREDICTION, PredictionContext
+from mlspan.reference import after_fit, after_score
 from mlspan.semconv.attributes import (
     ERROR_TYPE,
     ML_CAPTURE_ERROR,
@@ -37,11 +38,12 @@ from mlspan.semconv.attributes import (
 
 CALL: Final = create_key("mlspan-call")
 """Where the running `Call` stands in the OpenTelemetry context: the guard against nested spans."""
-SPANS_CARRY_BYTES: Final = tuple(int(part) for part in _api_version.split(".")[:2]) >= (1, 45)
 COLUMNS_CHANGED: Final = "columns changed while calls were sampled out"
 
 # The key under which a context holds its span, learnt from the public function: one copy of the context, not two.
 _SPAN: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+# Base64 makes four bytes of three.
+_LIMIT_AS_TEXT: Final = LIMIT_BYTES // 4 * 3
 _NO_TARGETS: Final[frozenset[int]] = frozenset()
 
 
@@ -114,7 +116,8 @@ class Emitter:
         self.has_ended = False
         self.on_first_end: Callable[[], None] | None = None
         self._counts_only = replace(settings, capture_content=False)
-        self._budget = ByteBudget()
+        self._encoding = Encoding(tracer_provider)
+        self._budget = ByteBudget(limit_bytes=_LIMIT_AS_TEXT)
 
     def trace(
         self,
@@ -126,6 +129,8 @@ class Emitter:
     ) -> Any:
         """Run the user's call within a span; its result, its exception."""
         try:
+            if self._encoding.has_changed():
+                self._budget = ByteBudget(limit_bytes=LIMIT_BYTES if self._encoding.carries_bytes else _LIMIT_AS_TEXT)
             call = self._begin(method, context, args, kwargs)
             if call is not None:
                 token = attach(Context({**context, _SPAN: call.span, CALL: call}))
@@ -148,11 +153,11 @@ class Emitter:
             call.active = False
             detach(token)
             self._finish(method, call, context, args[0], result, end_time)
+            if self.settings.reference_dir is not None:
+                self._refer(method, args, kwargs, result)
         return result
 
-    def _begin(
-        self, method: Method, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Call | None:
+    def _begin(self, method: Method, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         model = args[0]
         models = self.models
         entry = models.entries.get(id(model))
@@ -166,15 +171,20 @@ class Emitter:
             state = entry.fitting or models.fitting(entry, model)
         else:
             state = entry.fitted or models.fitted(entry, model)
-        settings = self.settings if method.has_rows else self._counts_only
+        has_rows = method.has_rows and self.settings.capture_content
+        settings = self.settings if has_rows else self._counts_only
         X = args[1] if len(args) > 1 else kwargs.get(method.parameter)
         captured = None
-        if not entry.is_sampled or trace.get_current_span(context).get_span_context().trace_flags.sampled:
+        if (
+            not entry.is_sampled
+            or (has_rows and entry.schema is None)
+            or trace.get_current_span(context).get_span_context().trace_flags.sampled
+        ):
             captured = capture_input(X, state.feature_names, settings, self._budget)
             schema = captured.schema
         else:
             # The sampler has the first word; the tracer is the last call's, whose columns most likely were the same.
-            schema = entry.schema if method.has_rows else None
+            schema = entry.schema if has_rows else None
         tracer = state.tracers.get(schema) or models.tracer(state, schema)
         operation = method.operation
         start = state.starts.get(operation) or state.start(operation)
@@ -189,7 +199,7 @@ class Emitter:
                 # What the scope says of the columns must be true of the payload: this one call carries none.
                 entry.schema = captured.schema
                 captured = Input(captured.rows, captured.columns, error=COLUMNS_CHANGED)
-        elif method.has_rows:
+        elif has_rows:
             entry.schema = schema
         if tracer is models.overflow:
             captured = Input(captured.rows, captured.columns)
@@ -216,9 +226,7 @@ class Emitter:
             attributes: dict[str, Any] = {}
             output = data = ids = None
             if captured.schema is not None:
-                output = capture_output(
-                    method.operation, result, captured, state.classes, call.probabilities
-                )
+                output = capture_output(method.operation, result, captured, state.classes, call.probabilities)
             if prediction is not None:
                 assert isinstance(prediction, PredictionContext)
                 ids = prediction.name_rows(captured.rows, span.get_span_context())
@@ -242,16 +250,14 @@ class Emitter:
                 if version is not None:
                     attributes[ML_MODEL_VERSION] = version
             if data is not None:
-                attributes[ML_PAYLOAD] = data if SPANS_CARRY_BYTES else to_text(data)
+                attributes[ML_PAYLOAD] = data if self._encoding.carries_bytes else to_text(data)
             span.set_attributes(attributes)
         except Exception:  # noqa: BLE001 - the user has his result
             failed("emit: finish")
         finally:
             self._end(span, end_time)
 
-    def _fail(
-        self, method: Method, call: Call, model: object, error: BaseException, end_time: int
-    ) -> None:
+    def _fail(self, method: Method, call: Call, model: object, error: BaseException, end_time: int) -> None:
         """The span of a call that raised, and its end."""
         if method.is_fit:
             self.models.forget(model)
@@ -265,9 +271,7 @@ class Emitter:
             if captured.rows:
                 attributes[ML_INPUT_ROWS] = captured.rows
                 attributes[ML_INPUT_COLUMNS] = captured.columns
-            attributes[ERROR_TYPE] = (
-                kind.__qualname__ if builtin else f"{kind.__module__}.{kind.__qualname__}"
-            )
+            attributes[ERROR_TYPE] = kind.__qualname__ if builtin else f"{kind.__module__}.{kind.__qualname__}"
             span.set_attributes(attributes)
             if self.settings.record_exceptions:
                 span.record_exception(error)
@@ -285,6 +289,18 @@ class Emitter:
             if self.on_first_end is not None:
                 self.on_first_end()
 
+    @guarded("emit: reference", None)
+    def _refer(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], result: object) -> None:
+        """What a finished fit or score tells goes into the model's reference profile."""
+        model = args[0]
+        X = args[1] if len(args) > 1 else kwargs.get(method.parameter)
+        if method.operation == "fit":
+            y = args[2] if len(args) > 2 else kwargs.get("y")
+            entry = self.models.entries.get(id(model)) or self.models.add(model)
+            after_fit(model, entry.fitted or self.models.fitted(entry, model), X, y, self.settings)
+        elif method.operation == "score":
+            after_score(model, X, result, self.settings)
+
     def _end(self, span: Span, end_time: int) -> None:
         try:
             span.end(end_time)
@@ -292,4 +308,3 @@ class Emitter:
                 self.note_end()
         except Exception:  # noqa: BLE001 - a span processor of the user's may raise
             failed("emit: end")
-

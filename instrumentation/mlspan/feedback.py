@@ -67,9 +67,7 @@ def _send(prediction_id: object, label: object, model: str | None, timestamp: da
         ids = [prediction_id]
     if labels is None or len(ids) != len(labels):
         count = 1 if labels is None else len(labels)
-        warn_once(
-            "feedback: labels", "feedback got %d prediction ids and %d labels; none is sent", len(ids), count
-        )
+        warn_once("feedback: labels", "feedback got %d prediction ids and %d labels; none is sent", len(ids), count)
         return
     running = runtime.current()
     emitter = None if running is None else running.emitter

@@ -32,9 +32,7 @@ def failed(place: str) -> None:
     kind = (place, type(error).__qualname__)
     if kind not in _seen:
         _seen.add(kind)
-        _logger.warning(
-            "mlspan failed in %s; your call went on without it (logged once)", place, exc_info=error
-        )
+        _logger.warning("mlspan failed in %s; your call went on without it (logged once)", place, exc_info=error)
     if _raise and error is not None:
         raise error
 

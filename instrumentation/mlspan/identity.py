@@ -50,7 +50,9 @@ def delegates(model: object) -> list[object]:
         last = found[-1]
         following = _last_step(last)
         for name in ("best_estimator_", "estimator_"):
-            following = following or _estimator(read(last, name))
+            # Never "or": estimators have lengths, and unfitted ones fail to tell theirs.
+            if following is None:
+                following = _estimator(read(last, name))
         if following is None or any(following is known for known in found):
             break
         found.append(following)
@@ -62,7 +64,9 @@ def default_name(model: object) -> str:
     it, at any depth: ``Pipeline(LogisticRegression)``. The same before and after a fit."""
     leaf, depth = model, 0
     while depth < MAX_DEPTH:
-        following = _last_step(leaf) or _given_estimator(leaf)
+        following = _last_step(leaf)
+        if following is None:
+            following = _given_estimator(leaf)
         if following is None:
             break
         leaf, depth = following, depth + 1

@@ -2,7 +2,8 @@
 
 Ends of processes, and who flushes:
 
-* a plain script, a notebook's kernel, a gunicorn worker: the SDK, by ``atexit``;
+* a plain script, a gunicorn worker: the SDK, by ``atexit``;
+* a notebook's kernel, which is killed when children of its (joblib's) are slow to go: at the request to shut down;
 * multiprocessing children (``Process``, ``Pool``, ``ProcessPoolExecutor``, joblib's): a finalizer of theirs, and SIGTERM,
   by which a ``Pool`` ends them, where the process has no handler of its own;
 * uvicorn, which raises SIGTERM again after its shutdown: the end of ``Server.shutdown``, off the event loop;
@@ -80,10 +81,7 @@ def _watch_child() -> None:
     if multiprocessing is None or util is None or multiprocessing.parent_process() is None:
         return
     util.Finalize(None, flush, exitpriority=100)
-    if (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    ):
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _flush_and_die)
 
 
@@ -125,9 +123,29 @@ def _watch_celery(module: types.ModuleType) -> None:
     _restore.append(lambda: module.worker_process_shutdown.disconnect(end))
 
 
+def _watch_kernel(module: types.ModuleType) -> None:
+    owner: Any = module.IPythonKernel
+    original = vars(owner).get("do_shutdown")
+    if _emitter is None or original is None:
+        return
+
+    @functools.wraps(original)
+    def do_shutdown(*args: Any, **kwargs: Any) -> Any:
+        flush()
+        return original(*args, **kwargs)
+
+    def restore() -> None:
+        if vars(owner).get("do_shutdown") is do_shutdown:
+            owner.do_shutdown = original
+
+    owner.do_shutdown = do_shutdown
+    _restore.append(restore)
+
+
 FLUSH_POINTS: Final[dict[str, Callable[[types.ModuleType], None]]] = {
     "uvicorn.server": _watch_uvicorn,
     "celery.signals": _watch_celery,
+    "ipykernel.ipkernel": _watch_kernel,
 }
 """Module -> what to do when it is imported."""
 

@@ -166,9 +166,9 @@ class Models:
         told = registration(model)
         version = (told and told.version) or self._settings.model_version
         state = self._state(model, version or _fingerprint(model))
-        state.classes = _classes(model)
+        if self._settings.capture_content:
+            state.classes = _classes(model, state.scope[names.ML_MODEL_TASK])
         state.targets = frozenset(map(id, identity.delegates(model)))
-        entry.schema = None
         entry.fitted = state
         if version is None:
             entry.parts = identity.parts(model)
@@ -277,5 +277,5 @@ def _fingerprint(model: object) -> str | None:
 
 
 @guarded("classes", None)
-def _classes(model: object) -> Classes | None:
-    return classes_of(model)
+def _classes(model: object, task: str) -> Classes | None:
+    return classes_of(model, task)

@@ -127,9 +127,7 @@ class PredictionContext:
         return own
 
 
-def prediction_context(
-    prediction_id: object = None, parent: Mapping[str, Any] | None = None
-) -> PredictionContext:
+def prediction_context(prediction_id: object = None, parent: Mapping[str, Any] | None = None) -> PredictionContext:
     """Name the predictions made within, and optionally say which trace they belong to.
 
     Args:

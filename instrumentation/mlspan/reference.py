@@ -12,7 +12,7 @@ import json
 import multiprocessing
 import os
 import re
-import tempfile
+import secrets
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -288,18 +288,15 @@ def _write(path: Path, profile: Profile) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = to_json(profile)
     json.loads(text)  # a file that could not be read again would be worse than none
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+    draft = path.with_name(f".{path.stem}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with draft.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(path)
+        draft.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
 
 

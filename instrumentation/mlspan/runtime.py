@@ -14,7 +14,7 @@ from opentelemetry.trace import TracerProvider
 from mlspan import lifecycle
 from mlspan.config import load_settings
 from mlspan.emit import Emitter
-from mlspan.hooks import joblib
+from mlspan.hooks import joblib, model_selection
 from mlspan.hooks.base import Wrapping
 from mlspan.models import registered_models, registration
 
@@ -75,6 +75,7 @@ def start(options: Mapping[str, Any] | None = None, tracer_provider: TracerProvi
             runtime.wrapping.adopt(type(model))
         joblib.install(runtime.adopt_recent)
         lifecycle.install(runtime.emitter)
+        model_selection.install(runtime.emitter.settings)
         return runtime
 
 
@@ -94,3 +95,4 @@ def stop() -> None:
             runtime.wrapping.restore()
             joblib.uninstall()
             lifecycle.uninstall()
+            model_selection.uninstall()

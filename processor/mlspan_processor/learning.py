@@ -29,7 +29,7 @@ class Learner:
         self._prediction_kind = PREDICTION_NONE
         self._score_kind = 0
         self._columns: list[NDArray[np.uint32]] = []
-        self._predictions: list[NDArray[Any]] = []
+        self._predictions: list[NDArray[Any] | None] = []
         self._scores: list[NDArray[np.float32]] = []
         self._weights: list[NDArray[np.float64]] = []
         self.rows = 0
@@ -51,7 +51,8 @@ class Learner:
         if columns is None or not count:
             return
         self._columns.append(columns[:, used])
-        self._predictions.append(self._answers(block)[used])
+        answers = self._answers(block)
+        self._predictions.append(None if answers is None else answers[used])
         self._scores.append(self._last_scores(block)[used])
         self._weights.append(weights[used])
         self.rows += count
@@ -60,11 +61,16 @@ class Learner:
         """The reference of the rows so far."""
         assert self._schema is not None
         scores = np.concatenate(self._scores)
+        nothing = np.int32(NO_PREDICTION) if self._prediction_kind == PREDICTION_CLASS else np.float32(np.nan)
+        predictions = [
+            np.full(len(part), nothing) if known is None else known
+            for part, known in zip(self._weights, self._predictions, strict=True)
+        ]
         return build_profile(
             np.ascontiguousarray(np.concatenate(self._columns, axis=1).T),
             self._schema.names,
             self._schema.types,
-            predictions=np.concatenate(self._predictions),
+            predictions=np.concatenate(predictions),
             prediction_kind=self._prediction_kind,
             scores=scores if np.isfinite(scores).any() else None,
             score_kind=self._score_kind,
@@ -90,22 +96,20 @@ class Learner:
             return None
         return block.columns[order]
 
-    def _answers(self, block: Block) -> NDArray[Any]:
-        """(n_rows,) answers of the reference's kind, as class indices of its classes."""
+    def _answers(self, block: Block) -> NDArray[Any] | None:
+        """(n_rows,) answers of the reference's kind, as indices of its classes; None for a block without any."""
         assert self._schema is not None
         kind = block.prediction_kind if block.predictions.shape[1] == 1 else PREDICTION_NONE
         if self._prediction_kind == PREDICTION_NONE:
             self._prediction_kind = kind
-        if self._prediction_kind == PREDICTION_CLASS:
-            if kind != PREDICTION_CLASS:
-                return np.full(block.n_rows, NO_PREDICTION, np.int32)
+        if kind == PREDICTION_NONE or kind != self._prediction_kind:
+            return None
+        flat = block.predictions[:, 0]
+        if kind == PREDICTION_CLASS:
             known = {text: i for i, text in enumerate(self._schema.classes)}
             classes = np.array([*(known.get(text, -1) for text in block.schema.classes), -1], np.int32)
-            flat = block.predictions[:, 0]
             return classes[np.where((flat >= 0) & (flat < len(classes) - 1), flat, -1)]
-        if kind == PREDICTION_NONE or kind != self._prediction_kind:
-            return np.full(block.n_rows, np.nan, np.float32)
-        return np.ascontiguousarray(block.predictions[:, 0])
+        return np.ascontiguousarray(flat)
 
     def _last_scores(self, block: Block) -> NDArray[np.float32]:
         if not block.scores.shape[1]:

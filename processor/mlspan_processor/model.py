@@ -69,7 +69,8 @@ class Model:
         self.classes: list[str] = []
         self.declared = 0
         self.reference: Reference | None = None
-        self.learner: Learner | None = Learner(settings.reference.learn_rows)
+        self._learn_rows = settings.reference.learn_rows
+        self.learner: Learner | None = Learner(self._learn_rows)
         self.last_seen = 0
         self.spans = self.unknown_weight = self.late = self.ahead = 0
         self.rows = 0.0
@@ -104,7 +105,11 @@ class Model:
         if self.learner is None:
             return None
         self.learner.add(block, weights, used)
-        return self.learner.build(self.key) if self.learner.complete else None
+        if not self.learner.complete:
+            return None
+        # Should building fail, learning begins anew: rows must not pile up.
+        complete, self.learner = self.learner, Learner(self._learn_rows)
+        return complete.build(self.key)
 
     def observe(
         self,
@@ -265,9 +270,9 @@ class Model:
             return ""
         if block.prediction_kind == PREDICTION_NUMBER:
             return "regression"
-        if block.prediction_kind == PREDICTION_CLASS or (block.scores.shape[1] and block.schema.classes):
-            return "classification"
-        return ""
+        answered = block.prediction_kind == PREDICTION_CLASS or block.scores.shape[1]
+        # Without its classes' texts a prediction cannot be compared with a label.
+        return "classification" if answered and block.schema.classes else ""
 
     def _declare(self, classes: tuple[str, ...]) -> None:
         if self.declared or not classes:

@@ -100,11 +100,7 @@ class Pending:
         which, places = self._index.find(keys)
         at = places.astype(np.intp)
         columns = self.columns
-        alive = (
-            (columns["key"][at] == keys[which])
-            & (columns["slot"][at] != DEAD)
-            & (columns["time"][at] >= since)
-        )
+        alive = (columns["key"][at] == keys[which]) & (columns["slot"][at] != DEAD) & (columns["time"][at] >= since)
         return which[alive], at[alive]
 
     def add(self, rows: Predictions, since: int) -> Added:
@@ -125,7 +121,9 @@ class Pending:
             known, places = asked[which[same]], places[same]
             new[known] = False
             predictions, scores = self._fill(rows, known, places)
-        at = np.flatnonzero(new)[-self.capacity :]
+        at = np.flatnonzero(new)
+        self.evicted += max(0, len(at) - self.capacity)
+        at = at[-self.capacity :]
         places = self._append(rows, at) if len(at) else none
         return Added(at, places, predictions, scores)
 

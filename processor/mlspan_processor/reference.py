@@ -33,6 +33,8 @@ class ReferenceBook:
         self._files: dict[Path, tuple[_Signature, Profile | None]] = {}
         self._profiles: dict[tuple[str, str], Profile] = {}
         self.unreadable = 0
+        if path is not None and not path.exists():
+            _log.warning('reference.path: "%s" is not there yet; it is looked for at every flush', path)
 
     def find(self, name: str, version: str) -> Profile | None:
         """The profile of a model version, or None."""

@@ -36,6 +36,10 @@ AHEAD_SECONDS: Final = 600.0
 """How far in the future a span may end and still count: clocks differ."""
 LEARNING_BYTES: Final = 512 * 1024 * 1024
 """Raw rows of all models that are learning; beyond it, models learn later."""
+PREDICTING: Final = frozenset(
+    {"predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples", "fit_predict"}
+)
+"""Operations whose rows are predictions; those of fit or transform are not."""
 _SECOND: Final = 1_000_000_000
 _log = logging.getLogger(__name__)
 
@@ -152,8 +156,8 @@ class State:
         """Count the answers of calls without captured rows: (rows, predicted class) by call."""
         calls = batch.calls
         for call, (count, text) in bare.items():
-            schema, _, error = calls.kinds[calls.kind_of[call]]
-            if not batch.fresh[call] or not count or error:
+            schema, operation, error = calls.kinds[calls.kind_of[call]]
+            if not batch.fresh[call] or not count or error or operation not in PREDICTING:
                 continue
             model = self.models.get(schema.model or ("", ""))
             weight = count * float(batch.weights[call])

@@ -32,3 +32,41 @@ class Recorder:
     def names(self) -> list[str]:
         """Names of what has ended since the last look."""
         return [span.name for span in self.spans()]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """A provider of its own, which keeps its spans; nothing is instrumented yet."""
+    return Recorder()
+
+
+@pytest.fixture
+def hooked(recorder: Recorder) -> Iterator[Recorder]:
+    """scikit-learn under hooks, spans kept; restored afterwards even when the test fails."""
+    mlspan.instrument(tracer_provider=recorder.provider)
+    try:
+        yield recorder
+    finally:
+        mlspan.uninstrument()
+
+
+@pytest.fixture
+def hook() -> Iterator[Callable[..., Recorder]]:
+    """The same with options: ``hook(operations=["predict"])``; `sampler` goes to the provider."""
+
+    def begin(sampler: object = None, **options: object) -> Recorder:
+        recorder = Recorder() if sampler is None else Recorder(sampler=sampler)
+        mlspan.instrument(tracer_provider=recorder.provider, **options)
+        return recorder
+
+    try:
+        yield begin
+    finally:
+        mlspan.uninstrument()
+
+
+@pytest.fixture
+def data() -> tuple[np.ndarray, np.ndarray]:
+    """(60, 4) numbers, and two classes as integers."""
+    X = np.random.default_rng(7).standard_normal((60, 4))
+    return X, (X[:, 0] + X[:, 1] > 0).astype(int)

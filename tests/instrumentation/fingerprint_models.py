@@ -51,7 +51,11 @@ def models(seed: int) -> dict[str, Any]:
     frame, y = data(seed)
     X = frame.drop(columns="kind")
     columns = ColumnTransformer(
-        [("n", StandardScaler(), ["c0", "c1"]), ("k", OneHotEncoder(), ["kind"]), ("f", FunctionTransformer(np.abs), ["c2"])]
+        [
+            ("n", StandardScaler(), ["c0", "c1"]),
+            ("k", OneHotEncoder(), ["kind"]),
+            ("f", FunctionTransformer(np.abs), ["c2"]),
+        ]
     )
     made: dict[str, Any] = {
         "logistic": LogisticRegression().fit(X, y),
@@ -66,7 +70,9 @@ def models(seed: int) -> dict[str, Any]:
         "outliers": LocalOutlierFactor(novelty=True).fit(X.to_numpy()),
         "tree": DecisionTreeClassifier(random_state=0).fit(X, y),
         "bayes": GaussianNB().fit(X, y),
-        "perceptron": MLPClassifier((4,), tol=10, n_iter_no_change=1, random_state=np.random.RandomState(0)).fit(X[:40], y[:40]),  # noqa: NPY002
+        "perceptron": MLPClassifier((4,), tol=10, n_iter_no_change=1, random_state=np.random.RandomState(0)).fit(
+            X[:40], y[:40]
+        ),
         "k-means": KMeans(3, random_state=0, n_init=1).fit(X),
         "dbscan": DBSCAN(eps=1.5).fit(X),
         "mixture": GaussianMixture(2, random_state=0).fit(X),

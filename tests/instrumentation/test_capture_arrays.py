@@ -7,9 +7,8 @@ import enum
 import fractions
 import uuid
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +20,9 @@ from numpy.testing import assert_array_equal
 
 from mlspan.capture import capture_output
 from tests.instrumentation.inputs import capture, code, columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 X = np.arange(12.0).reshape(4, 3)
 PLAIN = {"x0": ("numeric", [0, 3, 6, 9]), "x1": ("numeric", [1, 4, 7, 10]), "x2": ("numeric", [2, 5, 8, 11])}
@@ -43,7 +45,7 @@ def test_number_dtypes(dtype: str) -> None:
         lambda X: np.repeat(np.repeat(X, 2, 0), 2, 1)[::2, ::2],
         lambda X: X[::-1][::-1],
         np.matrix,
-        lambda X: np.ma.masked_array(X),
+        np.ma.masked_array,
         lambda X: X.reshape(4, 3, 1),
         lambda X: X.tolist(),
         lambda X: tuple(map(tuple, X.tolist())),
@@ -106,7 +108,7 @@ def test_masked_values_are_missing() -> None:
     """What is masked does not leave, whatever is stored behind the mask."""
     numbers = np.ma.masked_array([[1.0], [666.0]], [[False], [True]])
     assert columns(capture(numbers)) == {"x0": ("numeric", [1, None])}
-    texts = np.ma.masked_array([["a", "b"], ["secret", "c"]], [[0, 0], [1, 0]], dtype="U6")
+    texts = np.ma.masked_array([["a", "b"], ["secret", "c"]], [[False, False], [True, False]], dtype="U6")
     assert columns(capture(texts))["x0"] == ("categorical", [code("a"), None])
     dates = np.ma.masked_array([["1970-01-02"]], [[True]], dtype="M8[D]")
     assert columns(capture(dates)) == {"x0": ("numeric", [None])}
@@ -136,7 +138,7 @@ class Colour(enum.Enum):
 @pytest.mark.parametrize(
     ("values", "kind", "cells"),
     [
-        ([1, 2.5, np.float32(3), decimal.Decimal("4"), fractions.Fraction(1, 2)], "numeric", [1, 2.5, 3, 4, 0.5]),
+        ([1, 2.5, np.float32(3), decimal.Decimal(4), fractions.Fraction(1, 2)], "numeric", [1, 2.5, 3, 4, 0.5]),
         ([1, None, float("nan"), decimal.Decimal("sNaN")], "numeric", [1, None, None, None]),
         ([True, np.False_, None], "boolean", [1, 0, None]),
         ([True, 2, None], "numeric", [1, 2, None]),
@@ -227,9 +229,7 @@ def test_lists_of_dictionaries() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("rows", "shape"), [(X[:0], (0, 3)), (X[:, :0], (4, 0)), ([], (0, 0)), ([[]], (1, 0))]
-)
+@pytest.mark.parametrize(("rows", "shape"), [(X[:0], (0, 3)), (X[:, :0], (4, 0)), ([], (0, 0)), ([[]], (1, 0))])
 def test_empty_inputs(rows: Any, shape: tuple[int, int]) -> None:
     """No rows or no columns are captured as just that."""
     captured = capture(rows)

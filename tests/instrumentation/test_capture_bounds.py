@@ -20,7 +20,9 @@ from mlspan.sampling import PYTHON_CELLS, row_bound, sample
 from tests.instrumentation.inputs import capture, code, columns
 
 
-@given(st.integers(0, 10**7), st.integers(1, 10**6), st.integers(1, 10**6), st.integers(1, 5_000), st.integers(0, 3_000))
+@given(
+    st.integers(0, 10**7), st.integers(1, 10**6), st.integers(1, 10**6), st.integers(1, 5_000), st.integers(0, 3_000)
+)
 def test_row_bound(rows: int, row_bytes: int, max_bytes: int, max_rows: int, python_columns: int) -> None:
     """Never more than 64 + rows/16, the user's bounds or the work allowed; one row at least where there is one."""
     bound = row_bound(rows, row_bytes, max_bytes, max_rows, python_columns)
@@ -61,9 +63,9 @@ def test_sample_is_uniform() -> None:
 def test_user_random_state_is_untouched() -> None:
     """Sampling draws nothing from numpy's global generator."""
     np.random.seed(3)  # noqa: NPY002 - the generator that users' models share
-    before = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr] # noqa: NPY002
+    before = np.random.get_state()[1].tolist()  # type: ignore[index] # noqa: NPY002
     capture(np.zeros((1_000, 2)))
-    assert np.random.get_state()[1].tolist() == before  # type: ignore[index, union-attr] # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == before  # type: ignore[index] # noqa: NPY002
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -141,9 +143,7 @@ def test_no_content() -> None:
 
 def test_hash_key_changes_codes() -> None:
     """Another key, other codes: without it nobody can look texts up."""
-    assert columns(capture([["a"]], hash_key=b"ours")) == {
-        "x0": ("categorical", [payload.category_code("a", b"ours")])
-    }
+    assert columns(capture([["a"]], hash_key=b"ours")) == {"x0": ("categorical", [payload.category_code("a", b"ours")])}
 
 
 def test_hook_sees_and_changes_content() -> None:
@@ -186,7 +186,7 @@ def test_hook_gets_copies() -> None:
 
 def test_hook_sees_only_what_would_leave() -> None:
     """Denied columns and rows that are not sampled do not reach the hook."""
-    shapes = []
+    shapes: list[tuple[str, int]] = []
 
     def hook(found: dict[str, Any]) -> dict[str, Any]:
         shapes.extend((name, len(values)) for name, values in found.items())

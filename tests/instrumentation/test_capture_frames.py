@@ -18,28 +18,29 @@ from mlspan.sampling import seed
 from tests.instrumentation.inputs import capture, code, columns
 
 DAY = 86_400.0
+_array: Any = pd.array  # its overloads know no list that holds None
 FRAME = pd.DataFrame(
     {
         "float": [1.5, np.nan],
         "int": [1, 2],
         "bool": [True, False],
-        "Int64": pd.array([1, None], "Int64"),
-        "boolean": pd.array([True, None], "boolean"),
-        "Float64": pd.array([1.5, None], "Float64"),
+        "Int64": _array([1, None], "Int64"),
+        "boolean": _array([True, None], "boolean"),
+        "Float64": _array([1.5, None], "Float64"),
         "str": ["a", None],
-        "string[pyarrow]": pd.array(["a", None], "string[pyarrow]"),
-        "string[python]": pd.array(["a", None], "string[python]"),
+        "string[pyarrow]": _array(["a", None], "string[pyarrow]"),
+        "string[python]": _array(["a", None], "string[python]"),
         "category": pd.Categorical(["x", None]),
         "numeric category": pd.Categorical([1, 2]),
         "object": np.array(["a", None], object),
         "mixed": np.array(["a", 1], object),
-        "date": pd.to_datetime(["1970-01-02", None]),
-        "zoned": pd.to_datetime(["1970-01-02T01:00", None]).tz_localize("Europe/Berlin"),
+        "date": pd.to_datetime(pd.Series(["1970-01-02", None])),
+        "zoned": pd.to_datetime(pd.Series(["1970-01-02T01:00", None])).dt.tz_localize("Europe/Berlin"),
         "duration": pd.to_timedelta(["1D", None]),
         "sparse": pd.arrays.SparseArray([0.0, 1.0]),
         "period": pd.period_range("2020-01-01", periods=2, freq="D"),
-        "arrow int": pd.array([1, None], dtype=pd.ArrowDtype(pa.int64())),
-        "arrow text": pd.array(["a", None], dtype=pd.ArrowDtype(pa.string())),
+        "arrow int": _array([1, None], dtype=pd.ArrowDtype(pa.int64())),
+        "arrow text": _array(["a", None], dtype=pd.ArrowDtype(pa.string())),
         "complex": [1j, 2],
         "list": [[1], [2]],
     }
@@ -106,7 +107,7 @@ def test_many_rows_are_captured_like_few() -> None:
     [
         pd.DataFrame({"a": [1.5, 2], "b": [3.5, 4]}),
         pd.DataFrame({"a": [1.5, 2], "b": [3, 4]}),
-        pd.DataFrame({"a": np.float32([1.5, 2]), "b": np.int8([3, 4])}),
+        pd.DataFrame({"a": np.array([1.5, 2], np.float32), "b": np.array([3, 4], np.int8)}),
     ],
 )
 def test_frames_of_numbers(frame: pd.DataFrame) -> None:

@@ -337,7 +337,8 @@ def test_result_is_not_kept() -> None:
 
 @given(
     hnp.arrays(
-        st.one_of(hnp.scalar_dtypes(), hnp.unicode_string_dtypes()), hnp.array_shapes(min_dims=1, max_dims=3, max_side=5)
+        st.one_of(hnp.scalar_dtypes(), hnp.unicode_string_dtypes()),
+        hnp.array_shapes(min_dims=1, max_dims=3, max_side=5),
     ),
     st.sampled_from(["predict", "predict_proba", "predict_log_proba", "decision_function", "score_samples"]),
     st.sampled_from([None, LATE, np.arange(3), np.array([0.5, 1.5])]),

@@ -58,7 +58,7 @@ def test_a_collector_behind_keeps_the_anomalous_traces() -> None:
             run_application(APPLICATION, processor.grpc, OTEL_SERVICE_NAME="learn", CALLS="0")
             run_application(APPLICATION, processor.grpc, OTEL_SERVICE_NAME="shop", CALLS="100", SEED="1")
             traces = wait_until(
-                lambda: jaeger_traces(backend.query_url, "shop", 0) or None, 20, "the anomalous trace in Jaeger"
+                lambda: at_least(1, jaeger_traces(backend.query_url, "shop", 0)), 20, "the anomalous trace in Jaeger"
             )
             flagged = [span for trace in traces for span in trace if span.attributes.get("ml.anomaly.flag") is True]
             assert len(traces) <= 5

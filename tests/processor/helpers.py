@@ -1,6 +1,6 @@
 """A connector whose clock is set, fed with model spans, and what came out of it."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ class Clock:
         self.now = START + SECOND
 
     def __call__(self) -> int:
+        """Return the time."""
         return self.now
 
     def advance(self, seconds: float) -> None:
@@ -45,7 +46,7 @@ class Rig:
             Signal.LOGS: self.logs,
         }
 
-    def __enter__(self) -> "Rig":
+    def __enter__(self) -> Self:
         self.connector.start()
         return self
 

@@ -137,13 +137,10 @@ def test_false_flags_are_about_one_in_a_thousand(rows_per_call: int) -> None:
         )
         reference = Reference(profile)
         assert profile.anomaly is not None
-        fresh = rng.normal(size=(20, 20_000)).astype("f4")
-        cells = np.stack(
-            [
-                np.searchsorted(feature.edges, fresh[j], "left") + start  # type: ignore[arg-type]  # numeric: has edges
-                for j, (feature, start) in enumerate(zip(profile.features, reference.layout.starts, strict=True))
-            ]
-        )
+        spans = ModelSpans(columns=[f"x{j}" for j in range(20)], types=["numeric"] * 20)
+        spans.add(rng.normal(size=(20_000, 20)).astype("f4"))
+        _, (block,), _, _ = read(spans.chunk())
+        cells = reference.cells(block, slice(0, 20_000))
         sums = reference.costs[cells].sum(axis=0)
         scores = enrich.anomaly_scores(profile.anomaly, sums, np.arange(0, 20_000, rows_per_call))
         flagged += int((scores >= 0.999).sum())

@@ -78,9 +78,7 @@ class Traced:
         # cloudpickle takes classes of __main__ by value, wrappers included, and whoever loads them may have no mlspan.
         return functools.partial, (operator.call,)
 
-    def _watch(
-        self, original: Callable[..., Any], outer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _watch(self, original: Callable[..., Any], outer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that is no span of its own, but changes a model or tells an outer call's probabilities."""
         try:
             result = original(*args, **kwargs)
@@ -147,9 +145,7 @@ def original_of(value: object) -> Any:
     if isinstance(value, Delegate):
         return value.__dict__["_original"]
     if isinstance(value, types.FunctionType) and value.__code__ is _WRAPPER_CODE:
-        return dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))[
-            "function"
-        ].cell_contents
+        return dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))["function"].cell_contents
     return None
 
 

@@ -100,11 +100,7 @@ def _subclasses(base: type) -> Iterable[type]:
 
 
 def _owners(classes: Iterable[type]) -> list[type]:
-    return [
-        cls
-        for cls in classes
-        if cls is not object and isinstance(vars(cls).get("__init_subclass__"), classmethod)
-    ]
+    return [cls for cls in classes if cls is not object and isinstance(vars(cls).get("__init_subclass__"), classmethod)]
 
 
 def _watch(owner: Any, original: Any) -> None:

@@ -126,9 +126,7 @@ def _numeric(name: str, kind: str, column: NDArray[np.uint32], w: NDArray[np.flo
     first = max(below, np.finfo(np.float32).min)
     edges = np.unique(np.concatenate([[first], sorted_values[at], [high]]).astype(np.float32))
     bare = FeatureProfile(name, kind, edges, None, None, np.zeros(len(edges) + 2))
-    sums = _count(
-        cells_of(bare, values[finite]), w[finite] * values[finite].astype(np.float64), len(edges) + 2
-    )
+    sums = _count(cells_of(bare, values[finite]), w[finite] * values[finite].astype(np.float64), len(edges) + 2)
     profile = _with_counts(bare, values, w, sums)
     wide = values[finite].astype(np.float64)
     mean = float(np.average(wide, weights=w[finite]))

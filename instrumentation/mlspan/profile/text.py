@@ -72,9 +72,7 @@ def from_json(text: str) -> Profile:
     if root.text("format") != FORMAT:
         raise ProfileError(f'format: "{root.text("format")}", must be "{FORMAT}"')
     if root.number("format_version") != FORMAT_VERSION:
-        raise ProfileError(
-            f"format_version: {root.number('format_version')}, this release reads {FORMAT_VERSION}"
-        )
+        raise ProfileError(f"format_version: {root.number('format_version')}, this release reads {FORMAT_VERSION}")
     model, weights = root.node("model"), root.node("weights")
     anomaly = root.node("anomaly") if root.get("anomaly") is not None else None
     score_kind = int(root.number("score_kind"))
@@ -148,9 +146,7 @@ def _feature_from(node: "_Node") -> FeatureProfile:
     if len(counts) != n_cells:
         raise ProfileError(f"{node.path}counts: {len(counts)} values for {n_cells} cells")
     mean, std, low, high = (node.optional(key) for key in ("mean", "std", "min", "max"))
-    return FeatureProfile(
-        node.text("name"), kind, edges, codes, labels, counts, centers, mean, std, low, high
-    )
+    return FeatureProfile(node.text("name"), kind, edges, codes, labels, counts, centers, mean, std, low, high)
 
 
 def _anomaly_from(node: "_Node") -> Anomaly:

@@ -48,7 +48,7 @@ ML_PAYLOAD: Final = "ml.payload"
 """The captured rows, predictions and scores as packed bytes (docs/payload.md); base64 text where spans carry no bytes."""
 
 ML_CAPTURE_ERROR: Final = "ml.capture.error"
-"""Why a call's rows could not be captured."""
+"""Why a call's rows, or some of its columns, are not captured; holds no data."""
 
 ML_PREDICTION_CLASS: Final = "ml.prediction.class"
 """The predicted class."""
