@@ -53,11 +53,9 @@ def _performance(reports: list[dict[str, Any]]) -> Table:
     table.add_column("month")
     for name in ("flights", "labelled", "late", *METRICS.values()):
         table.add_column(name, justify="right")
-    promised = reports[0]["reference"]["performance"].get("metrics", {})
-    accuracy = promised.get("accuracy", {}).get("value")
-    table.add_row(
-        "reference", "", "", "", *(_number(promised.get(name, {}).get("value")) for name in METRICS), style="dim"
-    )
+    promised = reports[0]["reference"]["performance"]
+    accuracy = promised.get("accuracy")
+    table.add_row("reference", "", "", "", *(_number(promised.get(name)) for name in METRICS), style="dim")
     for report in reports:
         quality = report["quality"]
         figures = {name: quality["realised"].get(name, {}).get("value") for name in METRICS}

@@ -10,11 +10,14 @@ from pathlib import Path
 import joblib
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import f1_score, make_scorer, precision_score, recall_score
 from sklearn.model_selection import TimeSeriesSplit, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from examples.flights import data
+
+OF_LATE = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
 
 
 def main() -> None:
@@ -28,10 +31,12 @@ def main() -> None:
     encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, max_categories=200)
     model = make_pipeline(
         make_column_transformer((encoder, texts), remainder="passthrough"),
-        HistGradientBoostingClassifier(max_iter=50, learning_rate=0.1, random_state=0),
+        # Balanced: a flight in five is late, and nobody asks for a model that never says so.
+        HistGradientBoostingClassifier(max_iter=50, class_weight="balanced", random_state=0),
     )
+    scoring = {name: make_scorer(score, pos_label="late") for name, score in OF_LATE.items()}
+    scoring |= {name: name for name in ("accuracy", "roc_auc", "neg_log_loss")}
     # Folds in order of time: shuffled ones would promise what no later month can keep.
-    scoring = ["accuracy", "f1_macro", "roc_auc", "neg_log_loss"]
     scores = cross_validate(model, features, label, cv=TimeSeriesSplit(3), scoring=scoring)
     for name in scoring:
         print(f"{name:12s} {scores[f'test_{name}'].mean():+.3f} ± {scores[f'test_{name}'].std():.3f}")

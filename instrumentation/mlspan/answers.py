@@ -139,8 +139,11 @@ def _predict_proba(result: NDArray[Any], captured: Input, classes: Classes | Non
             return
         result = np.column_stack((1.0 - result.astype(np.float64), result))
     output.score_kind = SCORE_PROBABILITY
-    output.scores = _bounded(result)
     count = result.shape[1]
+    if captured.rows == 1 and count <= MAX_OUTPUTS and 0 <= result.min() and result.max() <= 1:
+        output.scores = result.astype(F4, order="C")  # what is in range needs no guard against warnings
+    else:
+        output.scores = _bounded(result)
     if classes is not None and (classes.outputs != 1 or count != len(classes.labels)):
         return  # several labels at once: each column is a probability of its own
     if captured.rows == 1:

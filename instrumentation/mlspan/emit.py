@@ -182,6 +182,8 @@ class Emitter:
         ):
             captured = capture_input(X, state.feature_names, settings, self._budget)
             schema = captured.schema
+            if has_rows:
+                entry.schema = schema
         else:
             # The sampler has the first word; the tracer is the last call's, whose columns most likely were the same.
             schema = entry.schema if has_rows else None
@@ -199,8 +201,6 @@ class Emitter:
                 # What the scope says of the columns must be true of the payload: this one call carries none.
                 entry.schema = captured.schema
                 captured = Input(captured.rows, captured.columns, error=COLUMNS_CHANGED)
-        elif has_rows:
-            entry.schema = schema
         if tracer is models.overflow:
             captured = Input(captured.rows, captured.columns)
         call.captured = captured
@@ -246,9 +246,9 @@ class Emitter:
             if ids is not None and captured.rows == 1:
                 attributes[ML_PREDICTION_ID] = ids[0]
             if method.is_fit and state.version is None:
-                version = self.models.version_after_fit(model)
-                if version is not None:
-                    attributes[ML_MODEL_VERSION] = version
+                fitted = self.models.fitted_now(model)
+                if fitted is not None and fitted.version is not None:
+                    attributes[ML_MODEL_VERSION] = fitted.version
             if data is not None:
                 attributes[ML_PAYLOAD] = data if self._encoding.carries_bytes else to_text(data)
             span.set_attributes(attributes)
@@ -294,10 +294,11 @@ class Emitter:
         """What a finished fit or score tells goes into the model's reference profile."""
         model = args[0]
         X = args[1] if len(args) > 1 else kwargs.get(method.parameter)
-        if method.operation == "fit":
+        if method.operation in {"fit", "fit_predict"}:
             y = args[2] if len(args) > 2 else kwargs.get("y")
-            entry = self.models.entries.get(id(model)) or self.models.add(model)
-            after_fit(model, entry.fitted or self.models.fitted(entry, model), X, y, self.settings)
+            state = self.models.fitted_now(model)
+            if state is not None:
+                after_fit(model, state, X, y, self.settings)
         elif method.operation == "score":
             after_score(model, X, result, self.settings)
 

@@ -165,7 +165,7 @@ def _estimator_type(model: object) -> str | None:
         return None
     try:
         kind = get_tags(model).estimator_type
-    except Exception:  # noqa: BLE001 - the user's tags
+    except Exception:
         _logger.debug("tags of %s cannot be read", type(model), exc_info=True)
         return None
     return kind if isinstance(kind, str) else None

@@ -193,10 +193,12 @@ class Models:
             if entry is not None:
                 entry.fitted = None
 
-    def version_after_fit(self, model: object) -> str | None:
-        """The version that a fit which has just ended gave the model; kept for its next call."""
+    def fitted_now(self, model: object) -> State | None:
+        """Who the model is after a fit that has just ended; kept for its next call."""
         entry = self.entries.get(id(model))
-        return None if entry is None else self.fitted(entry, model).version
+        if entry is None or entry.model() is not model:
+            return None
+        return entry.fitted or self.fitted(entry, model)
 
     def reset(self, model: object) -> None:
         """The user said something new about the model."""
@@ -245,7 +247,7 @@ class Models:
         if library_version is not None:
             scope[names.ML_FRAMEWORK_VERSION] = library_version
         state = State(name, version, scope)
-        state.feature_names = told and told.feature_names
+        state.feature_names = None if told is None else told.feature_names
         return state
 
     def _remover(self, key: int) -> Callable[["weakref.ref[object]"], None]:

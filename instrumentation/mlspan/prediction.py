@@ -6,14 +6,16 @@ OpenTelemetry context, so it holds wherever that does: in this thread, in tasks,
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextvars import Token
-from typing import Any, Final, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 from opentelemetry.context import Context, attach, create_key, detach, set_value
 from opentelemetry.propagate import extract
 from opentelemetry.trace import SpanContext, TraceFlags, format_span_id, format_trace_id
 
 from mlspan.guard import warn_once
+
+if TYPE_CHECKING:
+    from contextvars import Token
 
 PREDICTION: Final = create_key("mlspan-prediction")
 

@@ -74,6 +74,10 @@ def start(options: Mapping[str, Any] | None = None, tracer_provider: TracerProvi
         for model in registered_models():
             runtime.wrapping.adopt(type(model))
         joblib.install(runtime.adopt_recent)
+        if runtime.emitter.settings.reference_dir is not None:
+            from mlspan.hooks import validation
+
+            validation.install()
         lifecycle.install(runtime.emitter)
         model_selection.install(runtime.emitter.settings)
         return runtime
@@ -87,12 +91,16 @@ def ensure() -> Runtime:
 
 def stop() -> None:
     """End what runs, and put everything back; nothing happens when nothing runs."""
-    global _current  # noqa: PLW0603
+    global _current
     with _lock:
         runtime, _current = _current, None
         if runtime is not None:
             runtime.emitter.is_enabled = False
             runtime.wrapping.restore()
             joblib.uninstall()
+            if runtime.emitter.settings.reference_dir is not None:
+                from mlspan.hooks import validation
+
+                validation.uninstall()
             lifecycle.uninstall()
             model_selection.uninstall()

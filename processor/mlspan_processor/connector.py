@@ -212,13 +212,13 @@ class MlspanConnector:
             if isinstance(one, Chunk):
                 batch.append(one)
                 continue
-            self._batch(batch)
+            self._guarded("batch", partial(self._batch, batch))
             batch = []
             try:
                 one.answer.set_result(one.work())
             except Exception as error:  # noqa: BLE001 the one who asked gets it
                 one.answer.set_exception(error)
-        self._batch(batch)
+        self._guarded("batch", partial(self._batch, batch))
 
     def _batch(self, chunks: list[Chunk]) -> None:
         now = self._clock()
@@ -236,7 +236,7 @@ class MlspanConnector:
                 parsed.append((chunk, None))
         requests = [(request, _FEEDBACK_LABEL in chunk.data) for chunk, request in parsed if request is not None]
         if requests:
-            self._guarded("spans", lambda: self._state.process(requests, now))
+            self._state.process(requests, now)
         for chunk, request in parsed:
             if request is None:
                 self._forward(chunk)

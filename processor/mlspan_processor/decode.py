@@ -127,7 +127,7 @@ class Decoder:
         self._schemas = Schemas()
         self._texts: dict[bytes, str] = {}
         self._weights: dict[bytes, float | None] = {}
-        self._orphans: dict[tuple[str, str], Schema] = {}
+        self._made: dict[tuple[Schema | None, str, str], Schema] = {}
         self._offsets: dict[int, int] = {}
 
     def collect(self, request: Request, calls: Calls, has_feedback: bool) -> None:
@@ -141,8 +141,11 @@ class Decoder:
         for resource_spans in request.resource_spans:
             for scope_spans in resource_spans.scope_spans:
                 schema = self._schemas.get(scope_spans.scope)
-                if schema.model is not None:
+                if schema.model is not None and schema.model[1]:
                     self._model_spans(schema, scope_spans.spans, calls)
+                elif schema.model is not None:
+                    for span in scope_spans.spans:
+                        self._model_spans(self._versioned(schema, span), (span,), calls)
                 else:
                     self._other_spans(scope_spans.scope, scope_spans.spans, calls, has_feedback)
 
@@ -228,17 +231,30 @@ class Decoder:
             elif ours and any(raw.startswith(PAYLOAD) for raw in attributes):
                 self._model_spans(self._orphan(attributes), (span,), calls)
 
-    def _orphan(self, attributes: list[bytes]) -> Schema:
+    def _orphan(self, attributes: Iterable[bytes]) -> Schema:
+        """The schema of a span whose scope says nothing: model and version only."""
         name = version = ""
         for raw in attributes:
             if raw.startswith(_MODEL):
                 name = _text(raw)
             elif raw.startswith(_VERSION):
                 version = _text(raw)
-        schema = self._orphans.get((name, version)) or Schema((name, version))
-        if len(self._orphans) < _MAX_CACHED:
-            self._orphans[name, version] = schema
-        return schema
+        return self._remembered((None, name, version), Schema((name, version)))
+
+    def _versioned(self, schema: Schema, span: Span) -> Schema:
+        """The schema of a span whose version was not known when its scope was made, as in a fit."""
+        assert schema.model is not None
+        version = next((_text(raw) for raw in span.attributes if raw.startswith(_VERSION)), "")
+        made = Schema((schema.model[0], version), schema.task, schema.classes, schema.names, schema.types)
+        return self._remembered((schema, schema.model[0], version), made)
+
+    def _remembered(self, key: tuple[Schema | None, str, str], made: Schema) -> Schema:
+        known = self._made.get(key)
+        if known is None:
+            if len(self._made) >= _MAX_CACHED:
+                self._made.clear()
+            known = self._made[key] = made
+        return known
 
     def _offset(self, length: int) -> int:
         """Where the payload begins in a KeyValue of this length, if its lengths are written minimally."""

@@ -55,12 +55,6 @@ def id_keys(ids: Sequence[str]) -> Keys:
     return keys
 
 
-def default_id(trace: tuple[int, int], span: int, row: int) -> str:
-    """The text of a default id from little-endian halves, as stored."""
-    halves = b"".join(half.to_bytes(8, "little") for half in trace)
-    return f"{halves.hex()}-{span.to_bytes(8, 'little').hex()}-{row}"
-
-
 def _mix(x: Keys) -> Keys:
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2

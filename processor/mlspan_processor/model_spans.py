@@ -42,16 +42,21 @@ class ModelSpans:
         classes: Sequence[str] = ("no", "yes"),
         task: str = "classification",
         scope_attributes: bool = True,
+        scope_version: bool = True,
         seed: int = 0,
     ) -> None:
-        """The model's identity and schema; without `scope_attributes` the scope has lost them on the way."""
+        """The model's identity and schema.
+
+        Without `scope_attributes` the scope has lost them on the way; without `scope_version` it does not know the
+        version yet, as in a fit.
+        """
         self.model, self.version = model, version
         self.classes = tuple(classes)
         self.bits = payload.column_bits([kind == CATEGORICAL for kind in types])
         self.next_end = START
         self._ids = np.random.default_rng(seed)
         self._columns, self._types, self._task = tuple(columns), tuple(types), task
-        self._scope_attributes = scope_attributes
+        self._scope_attributes, self._scope_version = scope_attributes, scope_version
         self._begin()
 
     def add(
@@ -165,7 +170,8 @@ class ModelSpans:
         self.scope.scope.name = "mlspan"
         if self._scope_attributes:
             put(self.scope.scope, names.ML_MODEL_NAME, self.model)
-            put(self.scope.scope, names.ML_MODEL_VERSION, self.version)
+            if self._scope_version:
+                put(self.scope.scope, names.ML_MODEL_VERSION, self.version)
             put(self.scope.scope, names.ML_MODEL_TASK, self._task)
             put(self.scope.scope, names.ML_FEATURE_NAMES, self._columns)
             put(self.scope.scope, names.ML_FEATURE_TYPES, self._types)

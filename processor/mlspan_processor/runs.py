@@ -54,9 +54,7 @@ class SortedRuns:
     def keep(self, alive: Callable[[Keys, Positions], NDArray[np.bool_]]) -> None:
         """Rebuild as one run of the entries for which `alive` says True."""
         runs, self._runs = self._runs, []
-        kept = [
-            (keys[mask], positions[mask]) for keys, positions in runs for mask in [alive(keys, positions)]
-        ]
+        kept = [(keys[mask], positions[mask]) for keys, positions in runs for mask in [alive(keys, positions)]]
         if kept:
             self.add(np.concatenate([keys for keys, _ in kept]), np.concatenate([at for _, at in kept]))
 

@@ -328,7 +328,7 @@ class State:
         ]
         if not found:
             raise KeyError(name)
-        return report.report(max(found, key=lambda model: model.last_seen), start, end)
+        return report.report(max(found, key=lambda model: (model.last_seen, model.rows)), start, end)
 
     def status(self) -> dict[str, Any]:
         """All models and counters."""

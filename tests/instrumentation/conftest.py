@@ -5,14 +5,15 @@ import os
 # Before anything of ours is imported: a failure of ours must fail the test, here and in the processes it starts.
 os.environ["MLSPAN_RAISE"] = "true"
 
-from collections.abc import Callable, Iterator, Sequence  # noqa: E402
+from collections.abc import Callable, Iterator, Sequence
 
-import mlspan  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider  # noqa: E402
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
+import numpy as np
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import mlspan
 
 
 class Recorder:

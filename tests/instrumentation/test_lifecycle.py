@@ -2,12 +2,12 @@
 
 import concurrent.futures
 import json
-import os
 import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbclient
 import nbformat
@@ -153,7 +153,8 @@ def test_notebook(sink: OtlpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     """A notebook that calls instrument() has its spans, one per outermost call, also of a class defined in a cell."""
     for name, value in environment(sink).items():
         monkeypatch.setenv(name, value)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in _CELLS])
+    v4: Any = nbformat.v4
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in _CELLS])
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     spans = sink.wait(lambda spans: len(spans) >= 3)
     (cell,) = sink.named("cell")

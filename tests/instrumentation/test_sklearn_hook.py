@@ -9,11 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import mlspan
 import numpy as np
 import pytest
-from mlspan.payload import decode
-from mlspan.semconv.attributes import SCHEMA_URL
 from opentelemetry import trace
 from opentelemetry.context import attach, detach, set_value
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -34,6 +31,9 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+import mlspan
+from mlspan.payload import decode
+from mlspan.semconv.attributes import SCHEMA_URL
 from tests.instrumentation.conftest import Recorder
 
 Data = tuple[np.ndarray, np.ndarray]
@@ -81,7 +81,8 @@ def test_predict_span(hook: Hook, data: Data) -> None:
         SpanKind.INTERNAL,
         StatusCode.UNSET,
     )
-    assert not span.events and not span.links
+    assert not span.events
+    assert not span.links
 
 
 def test_scope(hook: Hook, data: Data) -> None:
@@ -144,7 +145,8 @@ def test_calls_without_rows(hooked: Recorder, data: Data, operation: str, argume
     span = _one(hooked)
     attributes = _attributes(span)
     version = attributes.pop("ml.model.version")
-    assert version.startswith("fp-") and len(version) == 15
+    assert version.startswith("fp-")
+    assert len(version) == 15
     assert attributes == {
         "ml.operation.name": operation,
         "ml.model.name": type(model).__name__,
@@ -168,7 +170,7 @@ def test_fit_predict(hooked: Recorder, data: Data) -> None:
 @pytest.mark.parametrize("operation", ["predict", "decision_function", "score_samples"])
 def test_outlier_detection(hooked: Recorder, data: Data, operation: str) -> None:
     """Outlier detectors are models as well."""
-    model = IsolationForest(5).fit(data[0])
+    model = IsolationForest(n_estimators=5).fit(data[0])
     hooked.spans()
     getattr(model, operation)(data[0])
     span = _one(hooked)
@@ -181,7 +183,9 @@ _MODELS: list[Callable[[], Any]] = [
     lambda: make_pipeline(StandardScaler(), FeatureUnion([("s", StandardScaler())]), LogisticRegression()),
     lambda: make_pipeline(ColumnTransformer([("s", StandardScaler(), [0, 1])]), LogisticRegression()),
     lambda: RandomForestClassifier(10, n_jobs=2),
-    lambda: VotingClassifier([("a", LogisticRegression()), ("b", SGDClassifier(loss="log_loss"))], voting="soft", n_jobs=2),
+    lambda: VotingClassifier(
+        [("a", LogisticRegression()), ("b", SGDClassifier(loss="log_loss"))], voting="soft", n_jobs=2
+    ),
     lambda: StackingClassifier([("a", LogisticRegression()), ("b", SGDClassifier())], cv=2),
     lambda: CalibratedClassifierCV(SVC(), cv=2),
     lambda: GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2),
@@ -557,7 +561,8 @@ def test_fingerprint_follows_fits(hooked: Recorder, data: Data) -> None:
         return str(_attributes(_one(hooked))["ml.model.version"])
 
     first = version()
-    assert first.startswith("fp-") and len(first) == 15
+    assert first.startswith("fp-")
+    assert len(first) == 15
     assert version() == first
     model[-1].partial_fit(X[:9], 1 - y[:9])
     second = version()

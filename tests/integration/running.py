@@ -48,7 +48,7 @@ class Processor:
             grpc=self.grpc,
             http=self.http,
             health=self.health,
-            connector=json.dumps(connector or {}),
+            connector=json.dumps({"metrics_flush_interval": "1s", **(connector or {})}),
             exporters=json.dumps(exporters),
             traces=json.dumps([name for name in exporters if name not in {*metrics, "prometheus"}]),
             metrics=json.dumps(list(metrics)),
@@ -58,9 +58,9 @@ class Processor:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        log = (self.directory / "log").open("ab")
         command = [sys.executable, "-m", "mlspan_processor", "run", "--config", str(self.config)]
-        self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
 
         def ready() -> bool:
             assert self._process is not None

@@ -228,4 +228,4 @@ def test_realised_performance_equals_scikit_learn_s_on_the_same_flights(demo: De
     expected = accuracy_score(april["label"], model.predict(april[list(data.FEATURES)]))
     quality = report["quality"]
     assert quality["labels"] == len(april)
-    assert quality["metrics"]["accuracy"]["realised"] == pytest.approx(expected, abs=1e-6)
+    assert quality["realised"]["accuracy"]["value"] == pytest.approx(expected, abs=1e-6)

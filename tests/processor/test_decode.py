@@ -156,6 +156,16 @@ def test_scope_without_attributes() -> None:
     assert (blocks, damaged) == ([], [0])
 
 
+def test_scope_without_a_version() -> None:
+    """A fit's scope does not know the version yet; the span does."""
+    spans = ModelSpans(scope_version=False)
+    spans.add(None, operation="fit")
+    spans.add(cells(2), [0, 1])
+    calls, blocks, _, _ = read(spans.chunk())
+    assert {kind[0].model for kind in calls.kinds} == {("fraud", "7")}
+    assert [block.schema.model for block in blocks] == [("fraud", "7")]
+
+
 @pytest.mark.parametrize(
     ("trace_state", "expected"),
     [

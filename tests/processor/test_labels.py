@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from mlspan_processor.identity import default_id, id_keys, row_keys
+from mlspan_processor.identity import id_keys, row_keys
 from mlspan_processor.labels import Label
 from mlspan_processor.model_spans import ModelSpans, feedback_logs, feedback_spans, prediction_id
 from mlspan_processor.records import Chunk
@@ -46,7 +46,10 @@ def test_default_ids_give_the_same_key_from_text_and_numbers() -> None:
     traces = np.frombuffer(raw[: 16 * 50], "<u8").reshape(50, 2)
     spans = np.frombuffer(raw[16 * 50 :], "<u8")
     rows = rng.integers(0, 1 << 32, 50).astype(np.uint32)
-    texts = [default_id((int(t[0]), int(t[1])), int(s), int(r)) for t, s, r in zip(traces, spans, rows, strict=True)]
+    texts = [
+        f"{raw[16 * i : 16 * i + 16].hex()}-{raw[800 + 8 * i : 808 + 8 * i].hex()}-{row}"
+        for i, row in enumerate(rows.tolist())
+    ]
     keys = row_keys(traces, spans, rows)
     assert id_keys(texts).tolist() == keys.tolist()
     assert id_keys([texts[0].upper()])[0] == keys[0]

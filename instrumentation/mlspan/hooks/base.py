@@ -205,7 +205,7 @@ def when_imported(name: str, action: Callable[[types.ModuleType], None]) -> None
         return
     _awaited[name] = run
     # wrapt cannot forget a hook again: one per module and process, which asks for the action of the day.
-    wrapt.register_post_import_hook(lambda module: _awaited[name](module), name)
+    wrapt.register_post_import_hook(_awaited[name], name)
 
 
 _awaited: dict[str, Callable[[types.ModuleType], None]] = {}

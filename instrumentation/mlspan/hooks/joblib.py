@@ -69,7 +69,8 @@ class Carrier:
             is_inside = isinstance(call, Call) and call.active
             is_suppressed = _is_suppressed(self._context)
             about = registration(getattr(self._function, "__self__", None))
-            told = about and (about.name, about.version, about.feature_names, about.task)
+            if about is not None:
+                told = (about.name, about.version, about.feature_names, about.task)
         except Exception:  # noqa: BLE001 - the task goes on without its context
             failed("joblib: carry")
         return _arrive, (self._function, headers, is_inside, is_suppressed, told)

@@ -77,8 +77,9 @@ def _adopt_all(module: types.ModuleType) -> None:
         return
     running.base = base
     existing = list(_subclasses(base))
-    mixins = [value for value in vars(module).values() if isinstance(value, type)]
-    owners = _owners({part for cls in (base, *existing, *mixins) for part in cls.__mro__})
+    mixins: list[type] = [value for value in vars(module).values() if isinstance(value, type)]
+    classes: list[type] = [base, *existing, *mixins]
+    owners = _owners({part for cls in classes for part in cls.__mro__})
     for owner in owners:
         _watch(owner, vars(owner)["__init_subclass__"])
     if not any(issubclass(base, owner) for owner in owners):
@@ -127,7 +128,7 @@ def _watch(owner: Any, original: Any) -> None:
         if is_outermost:
             _defined(cls)
 
-    replacement = classmethod(__init_subclass__)
+    replacement: Any = classmethod(__init_subclass__)
     owner.__init_subclass__ = replacement
     _watched.append((owner, original, replacement))
 

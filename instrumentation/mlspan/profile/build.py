@@ -86,10 +86,7 @@ def build_profile(
     for j, (name, kind) in enumerate(zip(names, types, strict=True)):
         column = np.ascontiguousarray(bits[:, j])
         texts = (labels or {}).get(name)
-        if kind == CATEGORICAL:
-            feature = _categorical(name, column, w, texts)
-        else:
-            feature = _numeric(name, kind, column, w)
+        feature = _categorical(name, column, w, texts) if kind == CATEGORICAL else _numeric(name, kind, column, w)
         features.append(feature)
         sums += cell_costs(feature, n_rows)[_cells_left_out(feature, column)]
     return Profile(

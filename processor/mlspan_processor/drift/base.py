@@ -59,8 +59,7 @@ class Layout:
             self.is_unseen[[start + cell for cell in feature.unseen]] = True
         self.reference = np.concatenate([np.zeros(0), *(feature.counts for feature in features)])
         self.centers = np.concatenate(
-            [np.zeros(0)]
-            + [np.zeros(f.n_cells) if f.centers is None else np.asarray(f.centers) for f in features]
+            [np.zeros(0)] + [np.zeros(f.n_cells) if f.centers is None else np.asarray(f.centers) for f in features]
         )
         self.std = np.array([feature.std for feature in features], np.float64)
         groups = [_coarse(feature) for feature in features]
@@ -114,9 +113,7 @@ class Table:
     window_rows: Floats
 
     @classmethod
-    def of(
-        cls, layout: Layout, window: Floats, window_ratio: float = 1.0, reference_ratio: float = 1.0
-    ) -> "Table":
+    def of(cls, layout: Layout, window: Floats, window_ratio: float = 1.0, reference_ratio: float = 1.0) -> "Table":
         """A table of these window counts; the ratios are Kish's, effective rows per weighted row."""
         reference = layout.reference
         return cls(
@@ -174,10 +171,3 @@ class DriftMethod(Protocol):
 
     def score(self, table: Table) -> Floats:
         """(n_features,) values, NaN where the method says nothing."""
-
-
-class DriftTest(DriftMethod, Protocol):
-    """A drift method with a significance test."""
-
-    def p_value(self, table: Table, scores: Floats) -> Floats:
-        """(n_features,) p-values of these scores, NaN where there is none."""

@@ -51,9 +51,7 @@ class Classification(Sums):
 
     def update(self, batch: Labelled) -> None:
         """Add rows; those with a NaN label or neither prediction nor score are left out."""
-        has_score = (
-            np.zeros(len(batch.labels), bool) if batch.scores is None else ~np.isnan(batch.scores[:, 0])
-        )
+        has_score = np.zeros(len(batch.labels), bool) if batch.scores is None else ~np.isnan(batch.scores[:, 0])
         used = ~np.isnan(batch.labels) & (~np.isnan(batch.predictions) | has_score)
         self.add_labelled(batch.weights[used])
         self.update_predictions(batch)

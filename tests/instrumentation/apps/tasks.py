@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 from celery import Celery
+
 from mlspan import prediction_context
 
 _FOLDER = os.environ["BROKER_FOLDER"]
@@ -15,7 +16,7 @@ app.conf.broker_transport_options = {
 }
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]  # Celery has no types
 def score(row: int, headers: Mapping[str, str]) -> int:
     """Predict below the caller's span."""
     from tests.instrumentation.apps.model import predict

@@ -33,7 +33,8 @@ def _executor(method: str, headers: dict[str, str]) -> list[int]:
 
 def _process(method: str, headers: dict[str, str]) -> None:
     for row in range(2):
-        process = multiprocessing.get_context(method).Process(target=work, args=(headers, row))
+        processes: Any = multiprocessing.get_context(method)
+        process = processes.Process(target=work, args=(headers, row))
         process.start()
         process.join()
 
