@@ -36,7 +36,7 @@ def flights() -> pd.DataFrame:
     frame = _table("flights")
     day = pd.to_datetime(frame[["year", "month", "day"]])
     out = frame[["carrier", "origin", "dest", "distance", "hour", "minute", "month"]].copy()
-    out["weekday"] = day.dt.dayofweek
+    out["weekday"] = day.dt.day_of_week
     out["departure"] = day + pd.to_timedelta(
         frame["sched_dep_time"] // 100 * 60 + frame["sched_dep_time"] % 100, unit="min"
     )

@@ -25,6 +25,8 @@ from examples.flights.replay import Month, replay
 
 PANE_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 60
+FLUSH_SECONDS: Final = 5
+SCRAPE_SECONDS: Final = 5
 JAEGER_UI: Final = "http://127.0.0.1:16686"
 
 
@@ -76,6 +78,9 @@ async def run(options: Options, folder: Path, console: Console) -> None:
         flights = _chosen(options)
         months = await _replay(flights, to, processes, console)
         reports = await _reports(months, to, processes, folder, console)
+        if options.prometheus is not None:
+            with console.status("waiting for the last scrape ..."):
+                await asyncio.sleep(FLUSH_SECONDS + SCRAPE_SECONDS)
         show.result(console, reports, to, options)
         if options.json is not None:
             options.json.write_text(json.dumps(reports, indent=1))
@@ -151,7 +156,7 @@ def _config(folder: Path, to: Addresses) -> dict[str, Any]:
             "mlspan": {
                 "window": {"pane": f"{PANE_SECONDS:g}s", "min_rows": 2000},
                 "reference": {"path": str(folder / "reference")},
-                "metrics_flush_interval": "5s",
+                "metrics_flush_interval": f"{FLUSH_SECONDS}s",
             }
         },
         "exporters": exporters,

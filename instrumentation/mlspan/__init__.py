@@ -3,13 +3,14 @@
 ``opentelemetry-instrument python app.py`` needs none of these functions; they are for what it cannot know.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlspan.api import instrument as instrument
     from mlspan.api import instrument_model as instrument_model
     from mlspan.api import uninstrument as uninstrument
-    from mlspan.feedback import feedback as feedback
+    from mlspan.ground_truth import feedback as feedback
     from mlspan.prediction import PredictionContext as PredictionContext
     from mlspan.prediction import prediction_context as prediction_context
 
@@ -27,7 +28,7 @@ __all__ = [
 
 _HOMES = {
     "PredictionContext": "mlspan.prediction",
-    "feedback": "mlspan.feedback",
+    "feedback": "mlspan.ground_truth",
     "instrument": "mlspan.api",
     "instrument_model": "mlspan.api",
     "prediction_context": "mlspan.prediction",
@@ -38,12 +39,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: the processor imports mlspan.semconv through this file and needs none of it.
     if name == "__version__":
-        from importlib.metadata import version
-
-        value: Any = version("mlspan")
+        value: Any = import_module("importlib.metadata").version("mlspan")
     elif name in _HOMES:
-        from importlib import import_module
-
         value = getattr(import_module(_HOMES[name]), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

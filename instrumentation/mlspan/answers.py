@@ -140,14 +140,14 @@ def _predict_proba(result: NDArray[Any], captured: Input, classes: Classes | Non
         result = np.column_stack((1.0 - result.astype(np.float64), result))
     output.score_kind = SCORE_PROBABILITY
     count = result.shape[1]
-    if captured.rows == 1 and count <= MAX_OUTPUTS and 0 <= result.min() and result.max() <= 1:
+    row = result[0].tolist() if captured.rows == 1 else []
+    if row and count <= MAX_OUTPUTS and min(row) >= 0 and max(row) <= 1:
         output.scores = result.astype(F4, order="C")  # what is in range needs no guard against warnings
     else:
         output.scores = _bounded(result)
     if classes is not None and (classes.outputs != 1 or count != len(classes.labels)):
         return  # several labels at once: each column is a probability of its own
-    if captured.rows == 1:
-        row = result[0].tolist()
+    if row:
         top = max(row)
         index = row.index(top) if top == top else -1  # else not a number
         if classes is None:

@@ -57,12 +57,13 @@ Encoded = tuple[str, NDArray[Any]]
 class Categories:
     """A column given as positions in a list of categories (pandas' category, Arrow's dictionary); -1 is missing.
 
-    `owner` is the object whose identity stands for the list, so that its codes are hashed once; or None.
+    `labels` has a length, items and an order, as a list or a pandas index has. `owner` is the object whose identity
+    stands for the list, so that its codes are hashed once; or None.
     """
 
     __slots__ = ("labels", "owner", "positions")
 
-    def __init__(self, positions: NDArray[Any], labels: Sequence[Any], owner: object | None = None) -> None:
+    def __init__(self, positions: NDArray[Any], labels: Any, owner: object | None = None) -> None:
         self.positions = positions
         self.labels = labels
         self.owner = owner

@@ -40,6 +40,7 @@ class CaptureHook:
         self._function: Callable[..., Any] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
         if self._function is None:
             module, _, name = self.path.partition(":")
             target: Any = importlib.import_module(module)
@@ -140,7 +141,7 @@ class Settings:
     operations: frozenset[str] = _field(
         OPERATIONS, _operations, "some of " + ", ".join(sorted(OPERATIONS)), "OPERATIONS"
     )
-    capture_hook: Callable[..., Any] | None = _field(
+    capture_hook: Callable[..., Any] | None = _field(  # noqa: RUF009 - it makes a field
         None, _hook, "a function, or its place as module:function", "CAPTURE_HOOK"
     )
     reference_dir: str | None = _field(None, _text, "a folder", "REFERENCE_DIR")

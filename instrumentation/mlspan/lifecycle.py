@@ -4,8 +4,8 @@ Ends of processes, and who flushes:
 
 * a plain script, a gunicorn worker: the SDK, by ``atexit``;
 * a notebook's kernel, which is killed when children of its (joblib's) are slow to go: at the request to shut down;
-* multiprocessing children (``Process``, ``Pool``, ``ProcessPoolExecutor``, joblib's): a finalizer of theirs, and SIGTERM,
-  by which a ``Pool`` ends them, where the process has no handler of its own;
+* multiprocessing children (``Process``, ``Pool``, ``ProcessPoolExecutor``, joblib's): a finalizer of theirs, and
+  SIGTERM, by which a ``Pool`` ends them, where the process has no handler of its own;
 * uvicorn, which raises SIGTERM again after its shutdown: the end of ``Server.shutdown``, off the event loop;
 * a Celery prefork worker: its ``worker_process_shutdown`` signal.
 

@@ -45,9 +45,9 @@ def pack(
     try:
         data = _encode(captured, output, ids, None)
         room = min(settings.max_bytes, limiter.allowance())
-        fixed = HEADER.size + len(captured.schema.bits)
         count = len(cells)
         while len(data) > room and count > 1:  # once, or a few times where ids differ in length
+            fixed = HEADER.size + len(captured.schema.bits)
             row_bytes = (len(data) - fixed) / count + 4  # a row number more
             count = max(1, min(count - 1, int((room - fixed) / row_bytes)))
             data = _encode(captured, output, ids, sample(len(cells), count))

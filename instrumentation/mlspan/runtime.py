@@ -74,10 +74,6 @@ def start(options: Mapping[str, Any] | None = None, tracer_provider: TracerProvi
         for model in registered_models():
             runtime.wrapping.adopt(type(model))
         joblib.install(runtime.adopt_recent)
-        if runtime.emitter.settings.reference_dir is not None:
-            from mlspan.hooks import validation
-
-            validation.install()
         lifecycle.install(runtime.emitter)
         model_selection.install(runtime.emitter.settings)
         return runtime
@@ -98,9 +94,5 @@ def stop() -> None:
             runtime.emitter.is_enabled = False
             runtime.wrapping.restore()
             joblib.uninstall()
-            if runtime.emitter.settings.reference_dir is not None:
-                from mlspan.hooks import validation
-
-                validation.uninstall()
             lifecycle.uninstall()
             model_selection.uninstall()

@@ -59,14 +59,9 @@ def model_attributes(key: Key) -> Attributes:
     return (names.ML_MODEL_NAME, key[0]), (names.ML_MODEL_VERSION, key[1])
 
 
-def count_durations(batch: Batch, known: list[bool], instruments: Instruments) -> None:
-    """Add new calls to ml.operation.duration; `known` says of each kind whether its model has series of its
-    own."""
+def count_durations(batch: Batch, kinds: list[Attributes], instruments: Instruments) -> None:
+    """Add new calls to ml.operation.duration; `kinds` has the series of each kind of call."""
     calls = batch.calls
-    kinds = [
-        _call_attributes(schema.model or ("", ""), operation, error) if own else OVERFLOW
-        for (schema, operation, error), own in zip(calls.kinds, known, strict=True)
-    ]
     at = np.flatnonzero(batch.fresh)
     whole = len(at) == len(calls)
     instruments.observe_durations(
@@ -109,6 +104,7 @@ def add_answers(key: Key | None, text: str, weight: float, instruments: Instrume
     instruments.count(ML_PREDICTION_COUNT.name, attributes).value += weight
 
 
-def _call_attributes(key: Key, operation: str, error: str) -> Attributes:
-    attributes: Attributes = (*model_attributes(key), (names.ML_OPERATION_NAME, operation))
+def call_attributes(model: Attributes, operation: str, error: str) -> Attributes:
+    """The attributes of a call's duration."""
+    attributes: Attributes = (*model, (names.ML_OPERATION_NAME, operation))
     return (*attributes, (names.ERROR_TYPE, error)) if error else attributes

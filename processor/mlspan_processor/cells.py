@@ -21,6 +21,8 @@ from mlspan_processor.scopes import Schema
 
 MAX_QUICK_CELLS: Final = 255
 """Cells of a numeric feature up to which its edges are counted rather than searched."""
+MAX_DISTANCE_NATS: Final = 50.0
+"""What a value's distance from the reference's range can add to its cost."""
 _MAX_BINDINGS: Final = 256
 _ROWS_AT_ONCE: Final = 1024
 
@@ -90,6 +92,7 @@ class Reference:
             row[: len(own)] = own
         costs = [cell_costs(feature, profile.rows) for feature in profile.features]
         self.costs = np.concatenate([np.zeros(0), *costs]).astype(np.float32)
+        self._lows, self._highs, self._reach = _ranges(profile.features)
         self.texts: dict[str, dict[int, bytes]] = {
             feature.name: {
                 code: text.encode("utf-8", "replace")
@@ -140,6 +143,27 @@ class Reference:
         cells += self.layout.starts[binding.features].astype(np.int32)[:, None]
         return cells
 
+    def add_distances(
+        self, costs: NDArray[np.float32], places: list[int], inputs: NDArray[np.intp], values: NDArray[np.float32]
+    ) -> None:
+        """Add to the costs of values outside the reference's range how far outside they are, in place.
+
+        The outer cells have no inner edge to tell a hair from a mile. Beyond its range a feature's tail is taken to fall off
+        exponentially, on the scale of its outermost bin or of its standard deviation, whichever is wider.
+
+        Args:
+            costs: (n_bound_features, n_rows).
+            places: places of the numeric features among the bound ones.
+            inputs: (n_numeric,) the same ones' features.
+            values: (n_numeric, n_rows) float32.
+        """
+        below, above = self._lows[inputs, None] - values, values - self._highs[inputs, None]
+        for distance, side in ((below, 0), (above, 1)):
+            which, rows = np.nonzero(distance > 0)
+            if len(which):
+                nats = distance[which, rows] / self._reach[side][inputs[which]]
+                costs[np.array(places, np.intp)[which], rows] += np.minimum(nats, MAX_DISTANCE_NATS)
+
     def prediction_cells(self, block: Block) -> NDArray[np.intp] | None:
         """The layout cell (n_rows,) of each single answer, or None where the reference has none of this
         kind."""
@@ -161,6 +185,22 @@ class Reference:
         if feature is None or not block.scores.shape[1] or block.score_kind != self.profile.score_kind:
             return None
         return int(self.layout.starts[-1]) + cells_of(feature, np.ascontiguousarray(block.scores[:, -1]))
+
+
+def _ranges(
+    features: tuple[FeatureProfile, ...],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Each feature's lowest and highest reference value, and the scale of its tail on either side; infinite for none."""
+    lows, highs = np.full(len(features), -np.inf, np.float32), np.full(len(features), np.inf, np.float32)
+    reach = np.full(len(features), np.inf, np.float32), np.full(len(features), np.inf, np.float32)
+    for i, feature in enumerate(features):
+        edges = feature.edges
+        if edges is None or not (feature.std > 0 and len(edges) > 1):
+            continue
+        lows[i], highs[i] = feature.min, feature.max
+        reach[0][i] = max(feature.std, float(edges[1]) - feature.min)
+        reach[1][i] = max(feature.std, feature.max - float(edges[-2]))
+    return lows, highs, reach
 
 
 def _below(edges: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -144,11 +144,12 @@ class Model:
             rows = slice(start, min(start + step, n))
             cells = reference.cells(block, rows)
             costs = reference.costs[cells]
+            values = block.columns[binding.columns[numeric], rows].view(np.float32)
+            reference.add_distances(costs, numeric, inputs, values)
             sums[rows] = costs.sum(axis=0)
             left, right = np.searchsorted(block.firsts, [rows.start, rows.stop])
             every = right - left == rows.stop - rows.start
             first_costs.append(costs if every else costs[:, block.firsts[left:right] - start])
-            values = block.columns[binding.columns[numeric], rows].view(np.float32)
             for pane in np.unique(panes[rows]).tolist():
                 chosen = used[rows] & (panes[rows] == pane)
                 if not chosen.any():

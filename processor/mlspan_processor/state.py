@@ -18,10 +18,17 @@ from mlspan.semconv import attributes as names
 from mlspan.semconv import metrics as semconv
 from mlspan_processor import report, rows
 from mlspan_processor.annotate import Judged, Options, annotate, drop_payload
-from mlspan_processor.batch import Batch, add_answers, count_answers, count_durations, model_attributes
+from mlspan_processor.batch import (
+    Batch,
+    add_answers,
+    call_attributes,
+    count_answers,
+    count_durations,
+    model_attributes,
+)
 from mlspan_processor.decode import Calls, Decoder, Feedback
 from mlspan_processor.duplicates import RecentSpans
-from mlspan_processor.instruments import Exemplar, Instruments
+from mlspan_processor.instruments import OVERFLOW, Attributes, Exemplar, Instruments
 from mlspan_processor.labels import Join, Label, LabelReceipt, Labels, Resolver
 from mlspan_processor.lean import Request
 from mlspan_processor.metrics import LABEL_STATE, Points, add_instruments, add_model
@@ -138,19 +145,25 @@ class State:
             for call in which:
                 drop_payload(calls, call)
 
-    def _seen(self, batch: Batch) -> list[bool]:
-        """Note the calls at their models; which kinds of call belong to a model within the limit."""
-        known = []
-        for index, (schema, _, _) in enumerate(batch.calls.kinds):
+    def _seen(self, batch: Batch) -> list[Attributes]:
+        """Note the calls at their models; the attributes that each kind of call is counted by."""
+        kinds: list[Attributes] = []
+        for index, (schema, operation, error) in enumerate(batch.calls.kinds):
             mine = batch.fresh & (batch.kind_of == index)
-            model = self._model(schema.model or ("", ""), schema.task, batch.now)
-            known.append(model is not None)
-            if model is None:
-                self.counters["model_overflow_spans"] += int(mine.sum())
-            else:
+            key = schema.model or ("", "")
+            predicts = operation in PREDICTING
+            model = self._model(key, schema.task, batch.now) if predicts else self.models.get(key)
+            if model is not None:
                 model.spans += int(mine.sum())
                 model.unknown_weight += int((mine & ~batch.known_weight).sum())
-        return known
+                kinds.append(call_attributes(model_attributes(key), operation, error))
+            elif predicts:
+                self.counters["model_overflow_spans"] += int(mine.sum())
+                kinds.append(OVERFLOW)
+            else:
+                # Each fit of a search is a version of its own, which may never predict: its name is enough.
+                kinds.append(call_attributes(model_attributes(key)[:1], operation, error))
+        return kinds
 
     def _bare(self, batch: Batch, bare: dict[int, tuple[int, str]]) -> None:
         """Count the answers of calls without captured rows: (rows, predicted class) by call."""

@@ -37,7 +37,7 @@ def _by_id(spans: list[ReceivedSpan]) -> dict[str, ReceivedSpan]:
 
 @pytest.mark.parametrize(("worker", "preload"), [("sync", True), ("gthread", False)])
 def test_gunicorn(sink: OtlpSink, tmp_path: Path, worker: str, preload: bool) -> None:
-    """Every prediction of prefork workers arrives below its request, whether the model came before or after the fork."""
+    """Predictions of prefork workers arrive below their requests, whether the model came before or after the fork."""
     port, log = free_port(), tmp_path / "log"
     command = ["gunicorn", "--workers=2", f"--worker-class={worker}", f"--bind=127.0.0.1:{port}"]
     if worker == "gthread":

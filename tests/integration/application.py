@@ -16,8 +16,8 @@ x = rng.standard_normal((2000, 4))
 y = np.where(x[:, 0] + x[:, 1] + rng.standard_normal(2000) > 0, "good", "bad")
 model = LogisticRegression().fit(pd.DataFrame(x, columns=names), y)
 model = mlspan.instrument_model(model, name="credit", version=os.environ.get("VERSION", "1"))
-batch = pd.DataFrame(rng.standard_normal((3000, 4)), columns=names)
-model.predict_proba(batch)
+for _ in range(int(os.environ.get("BATCHES", "1"))):
+    model.predict_proba(pd.DataFrame(rng.standard_normal((3000, 4)), columns=names))
 for i in range(calls):
     row = pd.DataFrame(rng.standard_normal((1, 4)), columns=names)
     if i == calls - 1:

@@ -35,12 +35,12 @@ def test_spans_arrive_through_a_collector_that_batches() -> None:
         to = {"otlp_grpc": {"endpoint": backend.otlp_grpc, "tls": {"insecure": True}}}
         with Processor(to) as processor, otelcol(FRONT, {"BACKEND": processor.grpc}) as collector:
             run_application(APPLICATION, collector.otlp_grpc, OTEL_SERVICE_NAME="shop", CALLS="100")
-            report = wait_until(
-                lambda: next(m for m in processor.get("/v1/models")["models"] if m["rows"] == 3100),
+            [report] = wait_until(
+                lambda: at_least(1, [m for m in processor.get("/v1/models")["models"] if round(m["rows"]) == 3100]),
                 20,
                 "3,100 rows of credit in the processor",
             )
-            assert (report["model"], report["version"]) == ("credit", "1")
+            assert (report["name"], report["version"]) == ("credit", "1")
             traces = wait_until(
                 lambda: at_least(101, jaeger_traces(backend.query_url, "shop", 0)),
                 20,
@@ -53,9 +53,9 @@ def test_a_collector_behind_keeps_the_anomalous_traces() -> None:
     """Tail sampling on ml.anomaly.flag keeps the trace of the odd row and drops the others."""
     with jaeger() as backend, otelcol(BEHIND, {"BACKEND": backend.otlp_grpc}) as collector:
         to = {"otlp_grpc": {"endpoint": collector.otlp_grpc, "tls": {"insecure": True}}}
-        with Processor(to, connector={"reference": {"learn_rows": 1000}}) as processor:
+        with Processor(to, connector={"reference": {"learn_rows": 4000}}) as processor:
             # The reference is learnt from the first run; the second run's last row is far outside it.
-            run_application(APPLICATION, processor.grpc, OTEL_SERVICE_NAME="learn", CALLS="0")
+            run_application(APPLICATION, processor.grpc, OTEL_SERVICE_NAME="learn", CALLS="0", BATCHES="20")
             run_application(APPLICATION, processor.grpc, OTEL_SERVICE_NAME="shop", CALLS="100", SEED="1")
             traces = wait_until(
                 lambda: at_least(1, jaeger_traces(backend.query_url, "shop", 0)), 20, "the anomalous trace in Jaeger"

@@ -126,23 +126,46 @@ def test_flagged_calls_name_their_features() -> None:
         assert point.exemplars[0].span_id == span.span_id
 
 
+DISTRIBUTIONS = {
+    "normal": lambda rng, n: rng.normal(size=(n, 20)),
+    "lognormal": lambda rng, n: rng.lognormal(size=(n, 20)),
+    "student t, 3 degrees": lambda rng, n: rng.standard_t(3, size=(n, 20)),
+    "integers": lambda rng, n: rng.poisson(4, size=(n, 20)),
+}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 @pytest.mark.parametrize("rows_per_call", [1, 10])
-def test_false_flags_are_about_one_in_a_thousand(rows_per_call: int) -> None:
-    """Calls with rows from the reference's own distribution are flagged at about 0.1 %, whatever their size."""
+def test_false_flags_are_about_one_in_a_thousand(rows_per_call: int, name: str) -> None:
+    """Calls with rows from the reference's own distribution are flagged at about 0.1 %, whatever size and tails."""
     rng = np.random.default_rng(0)
+    draw = DISTRIBUTIONS[name]
+    columns, types = [f"x{j}" for j in range(20)], ["numeric"] * 20
     flagged = total = 0
     for _ in range(10):
-        profile = build_profile(
-            rng.normal(size=(5000, 20)).astype("f4"), [f"x{j}" for j in range(20)], ["numeric"] * 20
-        )
+        profile = build_profile(draw(rng, 5000).astype("f4"), columns, types)
         reference = Reference(profile)
         assert profile.anomaly is not None
-        spans = ModelSpans(columns=[f"x{j}" for j in range(20)], types=["numeric"] * 20)
-        spans.add(rng.normal(size=(20_000, 20)).astype("f4"))
+        spans = ModelSpans(columns=columns, types=types)
+        spans.add(draw(rng, 20_000).astype("f4"))
         _, (block,), _, _ = read(spans.chunk())
-        cells = reference.cells(block, slice(0, 20_000))
-        sums = reference.costs[cells].sum(axis=0)
-        scores = enrich.anomaly_scores(profile.anomaly, sums, np.arange(0, 20_000, rows_per_call))
+        costs = reference.costs[reference.cells(block, slice(0, 20_000))]
+        reference.add_distances(costs, list(range(20)), np.arange(20), block.columns.view(np.float32))
+        scores = enrich.anomaly_scores(profile.anomaly, costs.sum(axis=0), np.arange(0, 20_000, rows_per_call))
         flagged += int((scores >= 0.999).sum())
         total += len(scores)
-    assert 0.0001 < flagged / total < 0.0018
+    assert 0.0001 < flagged / total < 0.002
+
+
+@pytest.mark.parametrize("value", [30.0, -30.0, 1e30, np.inf, -np.inf])
+def test_one_value_far_outside_its_range_is_enough(value: float) -> None:
+    """A single value far beyond anything in the reference flags its call, and is named first."""
+    columns = tuple(f"x{j}" for j in range(10))
+    with Rig(reference={"learn_rows": 2000}) as rig:
+        spans = ModelSpans(columns=columns, types=["numeric"] * 10)
+        rig.send(calls(spans, normal_rows(2000, 0, 10)))
+        row = np.zeros((1, 10), np.float32)
+        row[0, 4] = value
+        (span,) = rig.send(calls(spans, row))
+        assert values_of(span)["ml.anomaly.flag"] is True
+        assert values_of(span)["ml.anomaly.features"][0] == "x4"

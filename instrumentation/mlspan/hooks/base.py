@@ -1,9 +1,10 @@
 """Stage 1, shared by all hooks: wrapping the methods of classes, and putting them back exactly.
 
-Reads classes, replaces what their own ``__dict__`` holds under the names of model methods. Guarantee: a plain function is
-replaced by a plain function (so bound methods pickle, signatures and docstrings stay), any other descriptor by one
-that asks the original first (so ``hasattr`` stays right); class methods, static methods and properties are left
-alone; what cloudpickle takes of a wrapped class by value loads without mlspan. Memory: two objects per wrapped method.
+Reads classes, replaces what their own ``__dict__`` holds under the names of model methods. Guarantee: a plain
+function is replaced by a plain function (so bound methods pickle, signatures and docstrings stay), any other
+descriptor by one that asks the original first (so ``hasattr`` stays right); class methods, static methods and
+properties are left alone; what cloudpickle takes of a wrapped class by value loads without mlspan. Memory: two objects
+per wrapped method.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """Stage 1, joblib: the caller's context goes with every task, to threads and to processes.
 
-Replaces the public ``joblib.Parallel.__call__``, so that a model's own workers stay part of its call (a forest's trees, a
-search's fits) and predictions made in workers stay below the caller's span. Guarantee: tasks are taken one by one as
-before; outside of spans and model calls nothing is changed; other items than (function, args, kwargs) pass untouched.
-Threads get the context object; pickling decides that it is a process, which gets W3C headers instead.
+Replaces the public ``joblib.Parallel.__call__``, so that a model's own workers stay part of its call (a forest's
+trees, a search's fits) and predictions made in workers stay below the caller's span. Guarantee: tasks are taken one
+by one as before; outside of spans and model calls nothing is changed; other items than (function, args, kwargs) pass
+untouched. Threads get the context object; pickling decides that it is a process, which gets W3C headers instead.
 """
 
 import functools
@@ -41,6 +41,7 @@ class Carrier:
         self._is_local = is_local
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Run the task."""
         context = self._context
         token = None if get_current() is context else attach(context)
         try:

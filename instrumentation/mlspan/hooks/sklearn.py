@@ -41,7 +41,7 @@ class SklearnInstrumentor(BaseInstrumentor):
             raise DependencyConflictError(conflict)
         _begin(kwargs)
 
-    def _uninstrument(self, **kwargs: Any) -> None:
+    def _uninstrument(self, **_: Any) -> None:
         _end()
 
 
@@ -76,10 +76,10 @@ def _adopt_all(module: types.ModuleType) -> None:
     if running is None or running.base is base:
         return
     running.base = base
-    existing = list(_subclasses(base))
+    existing: list[type] = list(_subclasses(base))
     mixins: list[type] = [value for value in vars(module).values() if isinstance(value, type)]
     classes: list[type] = [base, *existing, *mixins]
-    owners = _owners({part for cls in classes for part in cls.__mro__})
+    owners = _owners({part for made in classes for part in made.__mro__})
     for owner in owners:
         _watch(owner, vars(owner)["__init_subclass__"])
     if not any(issubclass(base, owner) for owner in owners):
@@ -93,7 +93,8 @@ def _subclasses(base: type) -> Iterable[type]:
     found = {base: None}
     waiting = [base]
     while waiting:
-        for cls in type.__subclasses__(waiting.pop()):
+        made: list[type] = type.__subclasses__(waiting.pop())
+        for cls in made:
             if cls not in found:
                 found[cls] = None
                 waiting.append(cls)
