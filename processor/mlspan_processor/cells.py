@@ -148,8 +148,8 @@ class Reference:
     ) -> None:
         """Add to the costs of values outside the reference's range how far outside they are, in place.
 
-        The outer cells have no inner edge to tell a hair from a mile. Beyond its range a feature's tail is taken to fall off
-        exponentially, on the scale of its outermost bin or of its standard deviation, whichever is wider.
+        The outer cells have no inner edge to tell a hair from a mile. Beyond its range a feature's tail is taken to
+        fall off exponentially, on the scale of its outermost bin or of its standard deviation, whichever is wider.
 
         Args:
             costs: (n_bound_features, n_rows).
@@ -190,7 +190,7 @@ class Reference:
 def _ranges(
     features: tuple[FeatureProfile, ...],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Each feature's lowest and highest reference value, and the scale of its tail on either side; infinite for none."""
+    """Each feature's lowest and highest value, and the scale of its tail on either side; infinite for none."""
     lows, highs = np.full(len(features), -np.inf, np.float32), np.full(len(features), np.inf, np.float32)
     reach = np.full(len(features), np.inf, np.float32), np.full(len(features), np.inf, np.float32)
     for i, feature in enumerate(features):

@@ -10,7 +10,7 @@ value: three attributes are looked at where the instrumentation puts them (opera
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableSequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -19,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from mlspan.payload import HEADER
 from mlspan.semconv import attributes as names
-from mlspan_processor.lean import Request, Span, key_prefix
+from mlspan_processor.lean import VALUE_FIRST, Request, Span, key_first, key_prefix
 from mlspan_processor.scopes import Schema, Schemas, text_of
 
 PAYLOAD: Final = key_prefix(names.ML_PAYLOAD)
@@ -155,10 +155,13 @@ class Decoder:
         add_span, add_start, add_end = calls.spans.append, calls.starts.append, calls.ends.append
         add_trace, add_id = calls.trace_ids.append, calls.span_ids.append
         index = len(calls.spans)
-        known_operation, known_kind = "", -1
+        known_operation: str | None = None
+        known_kind = -1
         for span in spans:
             attributes = span.attributes
             last = attributes[-1] if len(attributes) > 1 else b""
+            if last.startswith(VALUE_FIRST):
+                last = attributes[-1] = key_first(last)
             operation = texts.get(attributes[0]) if last.startswith(PAYLOAD) else None
             if operation is not None:
                 length = len(last)
@@ -170,7 +173,7 @@ class Decoder:
                 group.values.append(last)
                 group.calls.append(index)
             else:
-                operation = self._look_at_all(schema, list(attributes), index, calls)
+                operation = self._look_at_all(schema, attributes, index, calls)
             if span.status and (error := _error_of(span)):
                 add_kind(kind_index((schema, operation, error)))
             else:
@@ -186,15 +189,18 @@ class Decoder:
             add_id(span.span_id)
             index += 1
 
-    def _look_at_all(self, schema: Schema, attributes: list[bytes], index: int, calls: Calls) -> str:
+    def _look_at_all(self, schema: Schema, attributes: MutableSequence[bytes], index: int, calls: Calls) -> str:
         """The operation's name; payload, id, rows and class go to `calls`, wherever they stand."""
         operation, rows, predicted = "", 0, ""
         payload = None
-        for position, raw in enumerate(attributes):
+        for position, written in enumerate(attributes):
+            raw = key_first(written)
+            if raw is not written:
+                attributes[position] = raw
             if raw.startswith(_OPERATION):
                 operation = _text(raw)
                 if len(self._texts) < _MAX_CACHED:
-                    self._texts[raw] = operation
+                    self._texts[written] = operation
             elif raw.startswith(PAYLOAD):
                 payload = raw
                 if position != len(attributes) - 1:
@@ -221,7 +227,7 @@ class Decoder:
         if not (ours or has_feedback):
             return
         for span in spans:
-            attributes = list(span.attributes)
+            attributes = list(map(key_first, span.attributes))
             if has_feedback and any(raw.startswith(_LABEL) for raw in attributes):
                 feedback = feedback_of(attributes)
                 if feedback is None:
@@ -244,7 +250,7 @@ class Decoder:
     def _versioned(self, schema: Schema, span: Span) -> Schema:
         """The schema of a span whose version was not known when its scope was made, as in a fit."""
         assert schema.model is not None
-        version = next((_text(raw) for raw in span.attributes if raw.startswith(_VERSION)), "")
+        version = next((_text(raw) for raw in map(key_first, span.attributes) if raw.startswith(_VERSION)), "")
         made = Schema((schema.model[0], version), schema.task, schema.classes, schema.names, schema.types)
         return self._remembered((schema, schema.model[0], version), made)
 

@@ -17,6 +17,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 _F = descriptor_pb2.FieldDescriptorProto
 _DOUBLE: Final = struct.Struct("<d")
 
+VALUE_FIRST: Final = b"\x12"
+"""How a KeyValue begins whose value stands before its key."""
+
 
 class Span(Protocol):
     """A span; ids, times and the raw bytes of status and attributes."""
@@ -108,6 +111,26 @@ def parse(data: bytes) -> Request:
         google.protobuf.message.DecodeError: the bytes are no such message.
     """
     return cast(Request, _REQUEST.FromString(data))
+
+
+def key_first(raw: bytes) -> bytes:
+    """A KeyValue with its key before its value, as most write it.
+
+    Protobuf leaves the order of fields open, and the Collector (0.159) writes them last to first.
+
+    >>> key_first(b"\\x12\\x03\\x0a\\x01v\\x0a\\x01k")
+    b'\\n\\x01k\\x12\\x03\\n\\x01v'
+    """
+    if not raw.startswith(VALUE_FIRST):
+        return raw
+    size, shift, at = 0, 0, 1
+    for byte in raw[1:6]:
+        at += 1
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    return raw[at + size :] + raw[: at + size]
 
 
 def key_prefix(key: str) -> bytes:

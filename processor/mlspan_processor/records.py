@@ -1,7 +1,7 @@
 """What passes between the stages: chunks of OTLP, and the two kinds of failure.
 
 A chunk is one or several serialised ``Export*ServiceRequest`` messages of one signal. Protobuf messages may be
-concatenated (repeated fields append), so that batching is joining bytes. A chunk's bytes are never changed once handed on.
+concatenated (repeated fields append), so that batching is joining bytes. A chunk's bytes never change once handed on.
 Everything that takes chunks raises one of two errors; anything else that it raises is a bug and counts as permanent.
 """
 
@@ -74,8 +74,8 @@ class Exporter(Protocol):
     """Sends chunks to one backend; found by the entry point group ``mlspan_exporter``.
 
     The class attribute `Config` is a pydantic model of the settings that are the exporter's own; the processor adds
-    ``sending_queue``, ``retry_on_failure`` and ``timeout`` to those of exporters whose `queued` is True, and calls `export`
-    from its queue's threads. Exporters that answer at once (Prometheus, debug) set `queued` to False.
+    ``sending_queue``, ``retry_on_failure`` and ``timeout`` to those of exporters whose `queued` is True, and calls
+    `export` from its queue's threads. Exporters that answer at once (Prometheus, debug) set `queued` to False.
     """
 
     Config: ClassVar[Any]

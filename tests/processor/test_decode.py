@@ -1,14 +1,19 @@
 """Requests to calls and rows: every way in which model spans arrive."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from mlspan import payload
 from mlspan_processor import lean, rows
 from mlspan_processor.decode import Calls, Decoder, adjusted_count
 from mlspan_processor.model_spans import ModelSpans, put
 from mlspan_processor.records import Chunk
+from tests.processor.helpers import Rig, normal_rows, values_of
+from tests.processor.helpers import calls as calls_of
 
 
 def read(*chunks: Chunk) -> tuple[Calls, list[rows.Block], list[int], dict[int, int]]:
@@ -193,3 +198,48 @@ def test_many_models_and_requests() -> None:
     two.add(np.array([[9]], "<u4"), [0.5])
     _, blocks, _, _ = read(one.chunk(), two.chunk(), Chunk(one.chunk().signal, b"", 0))
     assert {block.schema.model: block.n_rows for block in blocks} == {("fraud", "7"): 1, ("churn", "7"): 1}
+
+
+def value_first(chunk: Chunk) -> Chunk:
+    """The same request with every attribute's value written before its key, as the Collector writes it."""
+    request = lean.parse(chunk.data)
+    for resource_spans in request.resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                for i, raw in enumerate(span.attributes):
+                    key = KeyValue.FromString(raw).key.encode()
+                    length = 2 + len(key)
+                    span.attributes[i] = raw[length:] + raw[:length]
+    return replace(chunk, data=request.SerializeToString())
+
+
+@pytest.mark.parametrize("scope_attributes", [True, False])
+def test_attributes_with_the_value_before_the_key_are_read_alike(scope_attributes: bool) -> None:
+    """Protobuf leaves the order of fields open; the Collector writes a KeyValue's value first."""
+    spans = ModelSpans(scope_attributes=scope_attributes)
+    for i in range(3):
+        spans.add(cells(1, i), [1], ids=[f"order-{i}"])
+    spans.add(cells(5), [0, 1, 0, 1, 1], after_payload="team")
+    spans.add(None, error="ValueError")
+    chunk = spans.chunk()
+    turned = value_first(chunk)
+    assert turned.data != chunk.data
+    assert ExportTraceServiceRequest.FromString(turned.data) == ExportTraceServiceRequest.FromString(chunk.data)
+    plain, blocks, _, _ = read(chunk)
+    calls, turned_blocks, damaged, _ = read(turned)
+    assert not damaged
+    assert [kind[1:] for kind in calls.kinds] == [kind[1:] for kind in plain.kinds]
+    assert calls.kind_of == plain.kind_of
+    assert [block.columns.tobytes() for block in turned_blocks] == [block.columns.tobytes() for block in blocks]
+
+
+def test_spans_of_the_collector_are_enriched() -> None:
+    """A request as the Collector writes it loses its payloads and gains summaries, at first and later."""
+    with Rig(reference={"learn_rows": 200}) as rig:
+        spans = ModelSpans()
+        rig.send(value_first(calls_of(spans, normal_rows(200, 0))))
+        for seed in (1, 2):
+            for span in rig.send(value_first(calls_of(spans, normal_rows(20, seed)))):
+                values = values_of(span)
+                assert "ml.payload" not in values
+                assert {"ml.input.summary", "ml.anomaly.score", "ml.anomaly.flag"} <= set(values)
