@@ -225,9 +225,9 @@ def test_attributes_with_the_value_before_the_key_are_read_alike(scope_attribute
     turned = value_first(chunk)
     assert turned.data != chunk.data
     assert ExportTraceServiceRequest.FromString(turned.data) == ExportTraceServiceRequest.FromString(chunk.data)
-    plain, blocks, _, _ = read(chunk)
-    calls, turned_blocks, damaged, _ = read(turned)
-    assert not damaged
+    plain, blocks, damaged, _ = read(chunk)
+    calls, turned_blocks, turned_damaged, _ = read(turned)
+    assert turned_damaged == damaged
     assert [kind[1:] for kind in calls.kinds] == [kind[1:] for kind in plain.kinds]
     assert calls.kind_of == plain.kind_of
     assert [block.columns.tobytes() for block in turned_blocks] == [block.columns.tobytes() for block in blocks]
