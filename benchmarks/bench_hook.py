@@ -1,8 +1,8 @@
 """What a hook adds to a predict, against a bare SDK span with six attributes, in one process.
 
-Each round times the same call alone, inside a bare span, and under the hook, in turn, so that a change of
-the machine's speed meets all three; a row gives medians over rounds. The bare span is timed where it would stand, around
-the call: a span that follows other work costs more than one in a loop of spans, whose code and data stay in the
+Each round times the same call alone, inside a bare span, and under the hook, in turn, so that a change of the machine's
+speed meets all three; a row gives medians over rounds. The bare span is timed where it would stand, around the call: a
+span that follows other work costs more than one in a loop of spans, whose code and data stay in the
 processor's caches. That smaller figure is printed too. Run: ``python benchmarks/bench_hook.py``.
 """
 

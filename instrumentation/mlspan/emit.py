@@ -295,10 +295,9 @@ class Emitter:
         model = args[0]
         X = args[1] if len(args) > 1 else kwargs.get(method.parameter)
         if method.operation in {"fit", "fit_predict"}:
-            y = args[2] if len(args) > 2 else kwargs.get("y")
             state = self.models.fitted_now(model)
             if state is not None:
-                after_fit(model, state, X, y, self.settings)
+                after_fit(model, state, X, self.settings)
         elif method.operation == "score":
             after_score(model, X, result, self.settings)
 

@@ -23,11 +23,8 @@ METRICS: Final[Mapping[str, tuple[str, float]]] = {
     "accuracy": ("accuracy", 1),
     "balanced_accuracy": ("balanced_accuracy", 1),
     "precision": ("precision", 1),
-    "precision_macro": ("precision", 1),
     "recall": ("recall", 1),
-    "recall_macro": ("recall", 1),
     "f1": ("f1", 1),
-    "f1_macro": ("f1", 1),
     "roc_auc": ("roc_auc", 1),
     "roc_auc_ovr": ("roc_auc", 1),
     "neg_log_loss": ("log_loss", -1),
@@ -37,6 +34,9 @@ METRICS: Final[Mapping[str, tuple[str, float]]] = {
     "r2": ("r2", 1),
 }
 """scikit-learn's name of a score: our name of the metric, and its sign there."""
+
+MACRO: Final[Mapping[str, str]] = {"precision_macro": "precision", "recall_macro": "recall", "f1_macro": "f1"}
+"""Averages over all classes: ours are such for more than two classes, and of the last class for two."""
 
 
 @dataclass
@@ -61,10 +61,14 @@ class Evaluation:
             self.sources = [*(known for known in self.sources if known != source), source]
             self.rows = rows
 
-    def performance(self) -> dict[str, float]:
+    def performance(self, n_classes: int) -> dict[str, float]:
         """The figures as a profile keeps them: "accuracy", "accuracy_sd" where known, and "rows"."""
         figures: dict[str, float] = {}
         for name, (value, deviation) in self.metrics.items():
+            if name in MACRO:
+                if n_classes == 2:
+                    continue
+                name = MACRO[name]  # noqa: PLW2901 what the processor calls it
             figures[name] = value
             if math.isfinite(deviation):
                 figures[f"{name}_sd"] = deviation
@@ -116,7 +120,8 @@ def fold_metrics(scores: Mapping[str, Any], default: str | None) -> dict[str, tu
     """
     found = {}
     for name, values in scores.items():
-        metric = METRICS.get(default or "") if name == "score" else METRICS.get(name)
+        asked = (default or "") if name == "score" else name
+        metric = (asked, 1.0) if asked in MACRO else METRICS.get(asked)
         if metric is not None:
             folds = np.asarray(values, np.float64)
             deviation = float(folds.std(ddof=1)) if len(folds) > 1 else math.nan

@@ -2,7 +2,7 @@
 
 Reads the arguments of a finished ``fit``, writes ``<folder>/<name>-<version>.json``: the distributions of at most
 100,000 sampled rows under the payload's own rules (types, codes, allow, deny, the content hook), categories with
-their texts, the labels' distribution, and how well the model did in cross-validation, in a search, or in a later
+their texts, and how well the model did in cross-validation, in a search, or in a later
 ``score``. Guarantee: does nothing without a folder, never raises, never changes what was passed; files appear whole
 or not at all.
 Memory: a path and two numbers for each fitted model that lives; figures as in `evaluation.py`.
@@ -21,13 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mlspan.answers import as_array
 from mlspan.capture import Classes, read_cells
-from mlspan.columns import MAX_CACHED_TEXT, TextCodes, to_float32
+from mlspan.columns import MAX_CACHED_TEXT, TextCodes
 from mlspan.evaluation import (
+    MACRO,
     METRICS,
     Evaluation,
     default_score,
@@ -38,7 +36,6 @@ from mlspan.evaluation import (
 )
 from mlspan.guard import guarded
 from mlspan.inputs import open_input
-from mlspan.payload import PREDICTION_CLASS, PREDICTION_NONE, PREDICTION_NUMBER
 from mlspan.profile import CATEGORICAL, Profile, build_profile, from_json, to_json
 from mlspan.sampling import sample
 from mlspan.selection import Selector
@@ -121,13 +118,13 @@ def evaluating() -> Iterator[None]:
 
 
 @guarded("reference: fit", None)
-def after_fit(model: object, identity: Identity, X: object, y: object, settings: "Settings") -> Path | None:
+def after_fit(model: object, identity: Identity, X: object, settings: "Settings") -> Path | None:
     """Write the reference of a model whose outermost ``fit`` has just returned.
 
     Args:
         model: the fitted model.
         identity: who it is, version and classes included.
-        X, y: what it was fitted on; y may be None.
+        X: what it was fitted on.
         settings: `reference_dir` and everything about capture.
 
     Returns:
@@ -145,24 +142,23 @@ def after_fit(model: object, identity: Identity, X: object, y: object, settings:
     if found is None or not source.rows:
         return None
     schema, cells, _ = found
-    kind, labels = _labels(y, source.rows, indices, identity.classes)
     evaluation = evaluation_of(model)
     _note_search(model, evaluation, source.rows)
+    classes = identity.classes.labels if identity.classes is not None else ()
+    # The labels are not what the model answers: the processor learns that from its first answers.
     profile = build_profile(
         cells,
         schema.names,
         schema.types,
-        predictions=labels,
-        prediction_kind=kind,
         labels={
             name: codes.texts for name, type_ in zip(schema.names, schema.types, strict=True) if type_ == CATEGORICAL
         },
         model_name=identity.name,
         model_version=identity.version or "",
         task=str(identity.scope.get(ML_MODEL_TASK, "")),
-        classes=identity.classes.labels if identity.classes is not None else (),
+        classes=classes,
         source=_source(evaluation),
-        performance=evaluation.performance(),
+        performance=evaluation.performance(len(classes)),
     )
     path = Path(settings.reference_dir) / f"{_safe(identity.name)}-{_safe(identity.version or 'unknown')}.json"
     _write(path, profile)
@@ -238,23 +234,6 @@ def forget() -> None:
         _written.clear()
 
 
-def _labels(
-    y: object, rows: int, indices: NDArray[np.intp] | None, classes: Classes | None
-) -> tuple[int, NDArray[Any] | None]:
-    """The labels of the sampled rows as a payload's predictions."""
-    values = as_array(y)
-    if values is None or len(values) != rows:
-        return PREDICTION_NONE, None
-    if indices is not None:
-        values = values[indices]
-    values = values.reshape(len(values), -1)
-    if classes is not None and values.shape[1] == classes.outputs:
-        return PREDICTION_CLASS, classes.indices(values)
-    if values.dtype.kind in "fiub":
-        return PREDICTION_NUMBER, to_float32(values)
-    return PREDICTION_NONE, None
-
-
 def _note_search(model: Any, evaluation: Evaluation, rows: int) -> None:
     """The best candidate's figures of a search (GridSearchCV and its like)."""
     table, best = getattr(model, "cv_results_", None), getattr(model, "best_index_", None)
@@ -264,7 +243,8 @@ def _note_search(model: Any, evaluation: Evaluation, rows: int) -> None:
     metrics = {}
     for key, values in table.items():
         if key.startswith("mean_test_"):
-            metric = METRICS.get((name or "") if key == "mean_test_score" else key[10:])
+            asked = (name or "") if key == "mean_test_score" else key[10:]
+            metric = (asked, 1.0) if asked in MACRO else METRICS.get(asked)
             if metric is not None:
                 deviation = float(table[f"std_test_{key[10:]}"][best])
                 metrics[metric[0]] = (metric[1] * float(values[best]), deviation)
@@ -275,7 +255,8 @@ def _update(model: object, written: _Written) -> Path:
     """Write the model's reference again, with what is known of its performance now."""
     evaluation = evaluation_of(model)
     profile = from_json(written.path.read_text(encoding="utf-8"))
-    _write(written.path, replace(profile, source=_source(evaluation), performance=evaluation.performance()))
+    performance = evaluation.performance(len(profile.classes))
+    _write(written.path, replace(profile, source=_source(evaluation), performance=performance))
     return written.path
 
 

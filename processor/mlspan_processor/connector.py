@@ -4,7 +4,7 @@ Reads trace and log chunks; writes enriched traces, metrics and logs to `outputs
 model are handed on in the caller's thread as the bytes that came. The others wait in a bounded queue (full:
 RetryableError, so that the sender tries again), are taken up to 64 at a time, and go on in the order they
 came, whatever happens to their statistics.
-Memory: the queue's bytes, at most 64 requests or 8 MiB parsed, and the state.
+Memory: the queue's bytes, at most 256 requests or 8 MiB parsed, and the state.
 """
 
 import logging
@@ -25,8 +25,11 @@ from mlspan_processor.records import Chunk, Consumer, ItemError, RetryableError,
 from mlspan_processor.settings import MlspanSettings
 from mlspan_processor.state import State
 
-MAX_REQUESTS: Final = 64
+MAX_REQUESTS: Final = 256
 MAX_BYTES: Final = 8 * 1024 * 1024
+"""A batch holds at most so many requests, and hardly more bytes."""
+GATHER_SECONDS: Final = 0.05
+"""How long the first request of a batch waits for others: what numpy costs, it costs a batch."""
 RETRY_AFTER_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 30.0
 FORWARD_SECONDS: Final = 5.0
@@ -65,6 +68,7 @@ class MlspanConnector:
         self._queue: deque[Chunk | _Task] = deque()
         self._queued_bytes = 0
         self._queued_requests = 0
+        self._queued_tasks = 0
         self._busy = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -110,7 +114,9 @@ class MlspanConnector:
             self._queue.append(chunk)
             self._queued_bytes += len(data)
             self._queued_requests += 1
-            self._changed.notify_all()
+            # The state thread waits for the first request, then for a batch: what comes between wakes nobody.
+            if len(self._queue) == 1 or self._is_batch():
+                self._changed.notify_all()
 
     def submit_labels(self, labels: list[Label]) -> LabelReceipt:
         """Take labels and say what became of them.
@@ -185,7 +191,7 @@ class MlspanConnector:
         self._guarded("flush", self._flush)
 
     def _take(self) -> list[Chunk | _Task] | None:
-        """Up to 64 requests; an empty list when it is time to look at the clock; None at the end."""
+        """A batch of requests; an empty list when it is time to look at the clock; None at the end."""
         with self._changed:
             self._busy = False
             self._changed.notify_all()
@@ -193,6 +199,8 @@ class MlspanConnector:
                 if self._closing:
                     return None
                 self._changed.wait(min(1.0, self.config.metrics_flush_interval))
+            if self._queue:
+                self._changed.wait_for(self._is_batch, GATHER_SECONDS)
             taken: list[Chunk | _Task] = []
             size = 0
             while self._queue and len(taken) < MAX_REQUESTS and size < MAX_BYTES:
@@ -200,10 +208,21 @@ class MlspanConnector:
                 if isinstance(one, Chunk):
                     size += len(one.data)
                     self._queued_requests -= 1
+                else:
+                    self._queued_tasks -= 1
                 taken.append(one)
             self._queued_bytes -= size
             self._busy = bool(taken)
             return taken
+
+    def _is_batch(self) -> bool:
+        """Whether what is queued need not wait for more: it fills a batch, or somebody waits for an answer."""
+        return (
+            self._closing
+            or self._queued_tasks > 0
+            or self._queued_requests >= MAX_REQUESTS
+            or self._queued_bytes >= MAX_BYTES
+        )
 
     def _work(self, taken: list[Chunk | _Task]) -> None:
         """Chunks between two tasks are one batch."""
@@ -300,6 +319,7 @@ class MlspanConnector:
         task = _Task(work, Future())
         with self._changed:
             self._queue.append(task)
+            self._queued_tasks += 1
             self._changed.notify_all()
         try:
             return task.answer.result(ANSWER_SECONDS)

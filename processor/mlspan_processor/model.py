@@ -5,6 +5,7 @@ quality, and windows over them. Owned by the state thread. Memory: at most `max_
 learner's raw rows while it learns.
 """
 
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -52,6 +53,7 @@ class Model:
         classes: texts of its classes, then those that only labels had.
         declared: how many of them the model itself knows.
         reference: what is normal, or None while it learns.
+        given: the profile from a file, or the whole one that was learnt; None until then.
         learner: collects the first rows, or None.
         drift, quality: panes.
         last_seen: nanoseconds since the epoch of the last span's arrival.
@@ -70,6 +72,7 @@ class Model:
         self.declared = 0
         self.reference: Reference | None = None
         self._learn_rows = settings.reference.learn_rows
+        self.given: Profile | None = None
         self.learner: Learner | None = Learner(self._learn_rows)
         self.last_seen = 0
         self.spans = self.unknown_weight = self.late = self.ahead = 0
@@ -96,8 +99,28 @@ class Model:
     def set_reference(self, profile: Profile) -> None:
         """Count against this profile from now on; drift panes of another reference are dropped, quality
         stays."""
-        self.reference = Reference(profile)
+        self.given = profile
+        self._count_against(profile)
+        # A profile of the features alone (from a fit) leaves what the model answers to be learnt.
+        self.learner = Learner(self._learn_rows) if profile.prediction is None else None
+
+    def set_learnt(self, profile: Profile) -> None:
+        """Count against what was learnt; of a profile that was given, only the answers were missing."""
+        given = self.given
+        if given is not None:
+            profile = replace(
+                given,
+                classes=profile.classes or given.classes,
+                prediction=profile.prediction,
+                score=profile.score,
+                score_kind=profile.score_kind,
+            )
+        self.given = given or profile
+        self._count_against(profile)
         self.learner = None
+
+    def _count_against(self, profile: Profile) -> None:
+        self.reference = Reference(profile)
         self.drift = Panes(self._no_cells, self._width, self._settings.max_panes)
 
     def learn(self, block: Block, weights: NDArray[np.float64], used: NDArray[np.bool_]) -> Profile | None:

@@ -195,7 +195,7 @@ class State:
             self.counters["rows_ahead_of_time"] += int(ahead.sum())
             model.rows += float(weights[fresh].sum())
             observed = model.observe(block, weights, times, used)
-            if observed is None:
+            if model.learner is not None:
                 self._learn(model, block, weights, used)
             self._remember(model, batch, block, weights, times, used)
         reference = model.reference if model is not None else None
@@ -222,8 +222,10 @@ class State:
             return
         profile = model.learn(block, weights, used)
         if profile is not None:
-            model.set_reference(profile)
-            self.book.save(profile)
+            is_whole = model.given is None
+            model.set_learnt(profile)
+            if is_whole:
+                self.book.save(profile)
 
     def _remember(
         self,
@@ -301,7 +303,7 @@ class State:
         if self.book.rescan():
             for model in self.models.values():
                 profile = self.book.find(*model.key)
-                if profile is not None and (model.reference is None or model.reference.profile is not profile):
+                if profile is not None and model.given is not profile:
                     model.set_reference(profile)
         self.labels.expire(now)
         before = now - int(self.settings.window.retention * _SECOND)

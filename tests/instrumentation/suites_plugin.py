@@ -1,7 +1,7 @@
 """A pytest plugin for scikit-learn's own tests: every test's outcome into a file, under the hooks when asked.
 
-``MLSPAN_SUITE_OUTCOMES`` names the file; with ``MLSPAN_SUITE_HOOKS`` the tests run under the hooks, with a real SDK, and
-a last line tells how many spans there were.
+``MLSPAN_SUITE_OUTCOMES`` names the file; with ``MLSPAN_SUITE_HOOKS`` the tests run under the hooks, with a real SDK,
+and the file tells how many spans there were.
 """
 
 import json

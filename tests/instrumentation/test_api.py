@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlspan.api import INSTRUMENTORS
-from mlspan.hooks.sklearn import SklearnInstrumentor
-from mlspan.payload import decode
 from opentelemetry import propagate, trace
 from opentelemetry.instrumentation.dependencies import DependencyConflict, DependencyConflictError
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -23,6 +20,9 @@ from sklearn.preprocessing import StandardScaler
 
 import mlspan
 from mlspan import runtime
+from mlspan.api import INSTRUMENTORS
+from mlspan.hooks.sklearn import SklearnInstrumentor
+from mlspan.payload import decode
 from tests.instrumentation.conftest import Recorder
 
 Data = tuple[np.ndarray, np.ndarray]
@@ -54,7 +54,7 @@ def test_public_names() -> None:
     }
     assert all(getattr(mlspan, name) is not None for name in mlspan.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        mlspan.nothing  # type: ignore[attr-defined]  # noqa: B018 - that it raises is the point
+        mlspan.nothing  # noqa: B018 - that it raises is the point
 
 
 def test_instrumentors_are_the_entry_points() -> None:
@@ -140,7 +140,7 @@ def test_instrument_model_after_calls(hooked: Recorder, data: Data) -> None:
 
 
 def test_duck_typed_model(recorder: Recorder) -> None:
-    """A class that is no estimator is traced for the objects that were given to instrument_model, until uninstrument."""
+    """A class that is no estimator is traced for the objects given to instrument_model, until uninstrument."""
     before = vars(Duck)["predict"]
     mlspan.instrument(tracer_provider=recorder.provider)
     model, stranger = mlspan.instrument_model(Duck(), name="duck"), Duck()
@@ -214,7 +214,12 @@ def test_own_id(hooked: Recorder, data: Data) -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(["a", "b", "c"], ("a", "b", "c")), (np.array([1, 2, 3]), ("1", "2", "3")), ("k", ("k-0", "k-1", "k-2")), (7, ("7-0", "7-1", "7-2"))],
+    [
+        (["a", "b", "c"], ("a", "b", "c")),
+        (np.array([1, 2, 3]), ("1", "2", "3")),
+        ("k", ("k-0", "k-1", "k-2")),
+        (7, ("7-0", "7-1", "7-2")),
+    ],
 )
 def test_ids_of_several_rows(hooked: Recorder, data: Data, given: Any, expected: tuple[str, ...]) -> None:
     """Several rows have their ids in the payload alone: one each, or one key with the row's number."""

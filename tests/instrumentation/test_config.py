@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mlspan.config import OPERATIONS, CaptureHook, Options, Settings, load_settings
 from mlspan.hooks.sklearn import SklearnInstrumentor
-
 from tests.instrumentation.programs import run
 from tests.otlp_sink import OtlpSink
 
@@ -162,7 +162,12 @@ def test_declarative_configuration(sink: OtlpSink, tmp_path: Path) -> None:
 
 def test_environment_under_opentelemetry_instrument(sink: OtlpSink) -> None:
     """Two variables and opentelemetry-instrument are enough."""
-    run(sink, [sys.executable, "-c", _PROGRAM], **{PREFIX + "MODEL_NAME": "fraud-model", PREFIX + "MODEL_VERSION": "7"})
+    run(
+        sink,
+        [sys.executable, "-c", _PROGRAM],
+        OTEL_INSTRUMENTATION_ML_MODEL_NAME="fraud-model",
+        OTEL_INSTRUMENTATION_ML_MODEL_VERSION="7",
+    )
     spans = sink.wait(lambda spans: len(spans) >= 2)
     assert [span.name for span in spans] == ["fit fraud-model", "predict fraud-model"]
     assert type(spans[1].attributes["ml.payload"]) is bytes

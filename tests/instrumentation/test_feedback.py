@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlspan.ground_truth import label_of
-from mlspan.prediction import span_of
 from opentelemetry import _logs
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
@@ -16,6 +14,8 @@ from opentelemetry.trace import SpanKind
 from sklearn.linear_model import LogisticRegression
 
 import mlspan
+from mlspan.ground_truth import label_of
+from mlspan.prediction import span_of
 from tests.instrumentation.conftest import Recorder
 
 Data = tuple[np.ndarray, np.ndarray]
@@ -79,11 +79,17 @@ def test_many(hooked: Recorder) -> None:
     """Many labels are as many spans; arrays are sequences."""
     mlspan.feedback(["a", "b", 3], np.array(["x", "y", "z"]))
     found = [(dict(span.attributes or {})) for span in hooked.spans()]
-    assert [(one["ml.prediction.id"], one["ml.feedback.label"]) for one in found] == [("a", "x"), ("b", "y"), ("3", "z")]
+    assert [(one["ml.prediction.id"], one["ml.feedback.label"]) for one in found] == [
+        ("a", "x"),
+        ("b", "y"),
+        ("3", "z"),
+    ]
 
 
 @pytest.mark.parametrize("labels", ["x", ["x"], ["x", "y", "z"]])
-def test_numbers_that_do_not_fit(hooked: Recorder, caplog: pytest.LogCaptureFixture, labels: Any, monkeypatch: Any) -> None:
+def test_numbers_that_do_not_fit(
+    hooked: Recorder, caplog: pytest.LogCaptureFixture, labels: Any, monkeypatch: Any
+) -> None:
     """When labels and ids are not as many, none is sent, and the log says so."""
     monkeypatch.setattr("mlspan.guard._seen", set())
     mlspan.feedback(["a", "b"], labels)
@@ -102,7 +108,7 @@ def test_ids_that_name_no_span(text: str) -> None:
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemoryLogRecordExporter]:
     """A logger provider that keeps its records."""
-    exporter = InMemoryLogRecordExporter()
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # upstream's constructor has no types
     provider = LoggerProvider()
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     monkeypatch.setattr("opentelemetry._logs.get_logger_provider", lambda: provider)
@@ -135,7 +141,7 @@ def test_nothing_takes_it(hook: Callable[..., Recorder], caplog: pytest.LogCaptu
     mlspan.feedback("a", "x")
     mlspan.feedback("b", "x")
     assert len([record for record in caplog.records if "a label was not sent" in record.getMessage()]) <= 1
-    assert mlspan.guard.failures()["feedback: not sent"] >= 2  # type: ignore[attr-defined]  # a submodule
+    assert mlspan.guard.failures()["feedback: not sent"] >= 2
 
 
 def test_never_raises(hooked: Recorder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """Our own failures: counted, logged once, raised only where a test wants it."""
 
 import pytest
+
 from mlspan import guard
 
 

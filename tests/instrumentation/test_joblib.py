@@ -11,7 +11,6 @@ import joblib
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
-from mlspan.hooks.joblib import Carrier, carry
 from opentelemetry import trace
 from opentelemetry.context import Context, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
@@ -20,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
 import mlspan
+from mlspan.hooks.joblib import Carrier, carry
 from tests.instrumentation.conftest import Recorder
 
 Data = tuple[np.ndarray, np.ndarray]

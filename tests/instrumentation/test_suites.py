@@ -62,7 +62,9 @@ def test_same_outcomes(tmp_path: Path) -> None:
         assert processes[hooks].returncode in {0, 1}, log
         found[hooks] = json.loads((tmp_path / f"{hooks}.json").read_text())
     plain, hooked = found[False]["tests"], found[True]["tests"]
-    changed = {name: (plain.get(name), hooked.get(name)) for name in plain | hooked if plain.get(name) != hooked.get(name)}
+    changed = {
+        name: (plain.get(name), hooked.get(name)) for name in plain | hooked if plain.get(name) != hooked.get(name)
+    }
     assert changed == {}, logs[True]
     assert len(plain) > 500
     assert found[False]["spans"] == 0

@@ -1,5 +1,8 @@
 """What people and tail sampling read on enriched spans."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -126,7 +129,7 @@ def test_flagged_calls_name_their_features() -> None:
         assert point.exemplars[0].span_id == span.span_id
 
 
-DISTRIBUTIONS = {
+DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, int], Any]] = {
     "normal": lambda rng, n: rng.normal(size=(n, 20)),
     "lognormal": lambda rng, n: rng.lognormal(size=(n, 20)),
     "student t, 3 degrees": lambda rng, n: rng.standard_t(3, size=(n, 20)),

@@ -107,9 +107,7 @@ def _start(names: Sequence[str], *, fixed: bool) -> None:
         for name in dict.fromkeys(names):
             say(f"{name}: starting")
             servers.append(stack.enter_context(STARTERS[name][fixed]()))
-        rows = [
-            (server.name, what, where) for server in servers for what, where in server.addresses().items()
-        ]
+        rows = [(server.name, what, where) for server in servers for what, where in server.addresses().items()]
         print(_table([("server", "what", "address"), *rows]), flush=True)
         say("running; Ctrl-C stops all")
         while True:

@@ -144,9 +144,7 @@ def check_otelcol() -> str:
         telemetrygen("traces", collector.otlp_http, "--traces=2", "--service=relayed", http=True)
         backend.start()
         url = backend.query_url
-        wait_until(
-            lambda: len(jaeger_traces(url, "relayed", since)) == 5, 60, "5 traces behind the collector"
-        )
+        wait_until(lambda: len(jaeger_traces(url, "relayed", since)) == 5, 60, "5 traces behind the collector")
         with urllib.request.urlopen(collector.metrics_url, timeout=10) as response:
             assert b"otelcol_receiver_accepted_spans" in response.read()
     return "5 traces taken while the back end was down, delivered when it was up"

@@ -56,14 +56,10 @@ def jaeger(work: Path) -> None:
     source = work / "source"
     source.mkdir()
     found = json.loads(
-        capture(
-            [go, "mod", "download", "-json", f"{JAEGER_MODULE}@{JAEGER_VERSION}"], cwd=source, what="jaeger"
-        )
+        capture([go, "mod", "download", "-json", f"{JAEGER_MODULE}@{JAEGER_VERSION}"], cwd=source, what="jaeger")
     )
     if "Dir" not in found:
-        raise InstallError(
-            f"jaeger: the Go module {JAEGER_MODULE}@{JAEGER_VERSION} was not had: {found.get('Error')}"
-        )
+        raise InstallError(f"jaeger: the Go module {JAEGER_MODULE}@{JAEGER_VERSION} was not had: {found.get('Error')}")
     shutil.copyfile(Path(found["Dir"]) / "go.sum", source / "go.sum")
     (source / "go.sum").chmod(0o644)
     (source / "go.mod").write_text(
@@ -72,9 +68,7 @@ def jaeger(work: Path) -> None:
         f"require {JAEGER_MODULE} {JAEGER_VERSION}\n\n"
         "replace github.com/Shopify/sarama => github.com/Shopify/sarama v1.33.0\n"
     )
-    (source / "tools.go").write_text(
-        f'//go:build tools\n\npackage tools\n\nimport _ "{JAEGER_MODULE}/cmd/jaeger"\n'
-    )
+    (source / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{JAEGER_MODULE}/cmd/jaeger"\n')
     command = [go, "build", "-mod=mod", *SMALL, "-o", str(work / "jaeger"), f"{JAEGER_MODULE}/cmd/jaeger"]
     run(command, cwd=source, log=work / "build.log", what="jaeger")
 
@@ -115,6 +109,4 @@ def manifest(output: str) -> str:
 
 def collector_stamp() -> str:
     """Return the version and a short hash of the manifest: another list of components is another build."""
-    return (
-        f"{COLLECTOR_VERSION.removeprefix('v')}-{hashlib.sha256(manifest('source').encode()).hexdigest()[:8]}"
-    )
+    return f"{COLLECTOR_VERSION.removeprefix('v')}-{hashlib.sha256(manifest('source').encode()).hexdigest()[:8]}"

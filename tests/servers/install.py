@@ -137,10 +137,7 @@ def binary(name: str) -> Path:
             if not (work / package.program).exists():
                 raise InstallError(f"{name}: the build ended well but left no {package.program!r} in {work}")
         program = package.place / package.program
-        say(
-            f"{name} {package.version}: installed in {time.monotonic() - began:.0f} s, "
-            f"{_size(program)}, {program}"
-        )
+        say(f"{name} {package.version}: installed in {time.monotonic() - began:.0f} s, {_size(program)}, {program}")
         return program
 
 

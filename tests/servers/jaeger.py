@@ -64,9 +64,7 @@ class Jaeger(Server):
 
     def healthy(self) -> bool:
         """Tell whether all components are up and the query API answers."""
-        return answers(f"http://{self.address('health')}/status") and answers(
-            f"{self.query_url}/api/v3/services"
-        )
+        return answers(f"http://{self.address('health')}/status") and answers(f"{self.query_url}/api/v3/services")
 
     def addresses(self) -> Mapping[str, str]:
         """Return what people are shown."""

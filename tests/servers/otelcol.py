@@ -79,9 +79,7 @@ def otelcol(config: str, variables: Mapping[str, str] | None = None) -> Collecto
     return Collector(config, variables or {})
 
 
-def telemetrygen(
-    signal: str, endpoint: str, *arguments: str, http: bool = False, timeout: float = 120.0
-) -> str:
+def telemetrygen(signal: str, endpoint: str, *arguments: str, http: bool = False, timeout: float = 120.0) -> str:
     """Send generated telemetry without TLS and return what telemetrygen printed.
 
     It sends as fast as it can; pass "--rate=N" for N per second (its own default is 1).
@@ -105,7 +103,5 @@ def telemetrygen(
     except subprocess.TimeoutExpired as error:
         raise ServerError(f"telemetrygen: still sending to {endpoint} after {timeout:.0f} s") from error
     if done.returncode:
-        raise ServerError(
-            f"telemetrygen: `{' '.join(command)}` ended with {done.returncode}:\n{done.stderr[-2000:]}"
-        )
+        raise ServerError(f"telemetrygen: `{' '.join(command)}` ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return done.stdout + done.stderr

@@ -51,9 +51,7 @@ class Prometheus(Server):
         return f"http://{self.address('http')}"
 
 
-def prometheus(
-    scrape: Sequence[tuple[str, str]] = (), scrape_interval: str = "1s", *, http: int = 0
-) -> Prometheus:
+def prometheus(scrape: Sequence[tuple[str, str]] = (), scrape_interval: str = "1s", *, http: int = 0) -> Prometheus:
     """Return a Prometheus, to be started by `with`; 0 means a free port. Installed first if missing.
 
     Args:

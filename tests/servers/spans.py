@@ -115,8 +115,7 @@ def _span(span: Mapping[str, Any], resource: dict[str, Value], scope: Mapping[st
         scope_attributes=attributes(scope),
         scope_version=scope.get("version", ""),
         links=[
-            Link(hex_id(link["traceId"]), hex_id(link["spanId"]), attributes(link))
-            for link in span.get("links", [])
+            Link(hex_id(link["traceId"]), hex_id(link["spanId"]), attributes(link)) for link in span.get("links", [])
         ],
         events=[
             Event(event.get("name", ""), int(event.get("timeUnixNano", 0)), attributes(event))

@@ -43,9 +43,7 @@ def require(tool: Tool, purpose: str) -> str:
     return path
 
 
-def run(
-    command: Sequence[str], *, cwd: Path, log: Path, what: str, env: Mapping[str, str] | None = None
-) -> None:
+def run(command: Sequence[str], *, cwd: Path, log: Path, what: str, env: Mapping[str, str] | None = None) -> None:
     """Run `command` to its end, its output appended to `log`; when it fails, raise with the log's tail.
 
     The command gets a process group of its own, which is ended with us: Ctrl-C during a build leaves no
@@ -75,13 +73,9 @@ def run(
 
 def capture(command: Sequence[str], *, cwd: Path, what: str) -> str:
     """Run a short `command` and return its standard output; raise an InstallError with its error output."""
-    done = subprocess.run(
-        list(command), check=False, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
+    done = subprocess.run(list(command), check=False, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
-        raise InstallError(
-            f"{what}: `{' '.join(command)}` ended with {done.returncode}:\n{done.stderr.strip()}"
-        )
+        raise InstallError(f"{what}: `{' '.join(command)}` ended with {done.returncode}:\n{done.stderr.strip()}")
     return done.stdout
 
 

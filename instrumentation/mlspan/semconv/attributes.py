@@ -45,7 +45,7 @@ ML_INPUT_SUMMARY: Final = "ml.input.summary"
 """Readable features of the first captured row; set by the processor in the payload's place."""
 
 ML_PAYLOAD: Final = "ml.payload"
-"""The captured rows, predictions and scores as packed bytes (docs/payload.md); base64 text where spans carry no bytes."""
+"""The captured rows, predictions and scores as packed bytes (docs/payload.md), or as base64 text of them."""
 
 ML_CAPTURE_ERROR: Final = "ml.capture.error"
 """Why a call's rows, or some of its columns, are not captured; holds no data."""
