@@ -1,22 +1,27 @@
-"""Writes the tables of docs/semantic-conventions.md from the registry of names.
+"""Writes the tables of docs/semantic-conventions.md from the registry of names, that of docs/instrumentation.md from
+the settings.
 
     python docs/generate.py          write the tables between their markers
     python docs/generate.py --check  exit with 1 when they are out of date
 
-Reads instrumentation/mlspan/semconv/registry.yaml. Text outside of the markers is left as it is.
+Reads instrumentation/mlspan/semconv/registry.yaml and mlspan.config. Text outside of the markers is left as it is.
 """
 
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mlspan.config import OPERATIONS, Settings
+
 ROOT = Path(__file__).parents[1]
 REGISTRY = ROOT / "instrumentation" / "mlspan" / "semconv" / "registry.yaml"
 PAGE = ROOT / "docs" / "semantic-conventions.md"
+SETTINGS_PAGE = ROOT / "docs" / "instrumentation.md"
 
 _SECTION = re.compile(r"(<!-- begin (?P<name>[a-z ]+) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
 
@@ -70,37 +75,47 @@ def metrics(groups: Sequence[Group]) -> str:
     return _table(("metric", "instrument", "unit", "meaning", "attributes"), rows)
 
 
-SECTIONS: dict[str, Callable[[Sequence[Group]], str]] = {
-    "attributes": attributes,
-    "spans": spans,
-    "events": events,
-    "metrics": metrics,
-}
+def settings(_: Sequence[Group]) -> str:
+    """All settings of the application side in one table; their meaning stands in the docstring of `Settings`."""
+    meanings = dict(re.findall(r"^ {8}(\w+): (.+)\.$", Settings.__doc__ or "", re.MULTILINE))
+    rows = [
+        (f"`{one.name}`", f"`{one.metadata['variable']}`", _default(one.default), one.metadata["valid"], meanings[one.name])
+        for one in fields(Settings)
+    ]
+    return _table(("option", "variable", "default", "valid", "meaning"), rows)
 
 
-def rendered(page: str) -> str:
-    """The page with all sections as the registry has them.
+Sections = Mapping[str, Callable[[Sequence[Group]], str]]
+
+SECTIONS: Sections = {"attributes": attributes, "spans": spans, "events": events, "metrics": metrics}
+PAGES: Mapping[Path, Sections] = {PAGE: SECTIONS, SETTINGS_PAGE: {"settings": settings}}
+
+
+def rendered(page: str, sections: Sections = SECTIONS) -> str:
+    """The page with all sections as the code has them.
 
     Raises:
         ValueError: a section's markers are missing.
     """
     groups = load()
     found = [match["name"] for match in _SECTION.finditer(page)]
-    if sorted(found) != sorted(SECTIONS):
-        raise ValueError(f"markers for {found}; there must be one pair for each of {list(SECTIONS)}")
-    return _SECTION.sub(lambda match: f"{match[1]}\n{SECTIONS[match['name']](groups)}\n\n{match[3]}", page)
+    if sorted(found) != sorted(sections):
+        raise ValueError(f"markers for {found}; there must be one pair for each of {list(sections)}")
+    return _SECTION.sub(lambda match: f"{match[1]}\n{sections[match['name']](groups)}\n\n{match[3]}", page)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write or check the page; the exit status."""
-    page = PAGE.read_text(encoding="utf-8")
-    new = rendered(page)
-    if "--check" in arguments:
-        if new != page:
-            print(f"{PAGE.relative_to(ROOT)} is out of date: run python docs/generate.py", file=sys.stderr)
-        return int(new != page)
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
+    """Write or check the pages; the exit status."""
+    status = 0
+    for path, sections in PAGES.items():
+        page = path.read_text(encoding="utf-8")
+        new = rendered(page, sections)
+        if "--check" not in arguments:
+            path.write_text(new, encoding="utf-8")
+        elif new != page:
+            print(f"{path.relative_to(ROOT)} is out of date: run python docs/generate.py", file=sys.stderr)
+            status = 1
+    return status
 
 
 def _of_type(groups: Sequence[Group], kind: str) -> list[Group]:
@@ -122,6 +137,16 @@ def _brief(entry: Group) -> str:
 
 def _examples(entry: Group) -> str:
     return "; ".join(f"`{str(example).replace(chr(39), chr(34))}`" for example in entry.get("examples", ()))
+
+
+def _default(value: object) -> str:
+    if value is None or value == ():
+        return ""
+    if value == OPERATIONS:
+        return "all of them"
+    if isinstance(value, bytes):
+        value = value.decode()
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _references(group: Group) -> str:

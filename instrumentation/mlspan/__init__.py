@@ -39,7 +39,11 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     # Loaded when asked for: the processor imports mlspan.semconv through this file and needs none of it.
     if name == "__version__":
-        value: Any = import_module("importlib.metadata").version("mlspan")
+        metadata = import_module("importlib.metadata")
+        try:
+            value: Any = metadata.version("mlspan")
+        except metadata.PackageNotFoundError:
+            value = "unknown"  # copied into a program without its metadata
     elif name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
     else:

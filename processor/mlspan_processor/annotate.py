@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlspan_processor import enrich
 from mlspan_processor.cells import Reference
 from mlspan_processor.decode import PAYLOAD, Calls
+from mlspan_processor.lean import Request, key_first
 from mlspan_processor.model import Observed
 from mlspan_processor.rows import Block
 
@@ -59,6 +60,17 @@ def drop_payload(calls: Calls, call: int) -> None:
     kept = [raw for raw in attributes if not raw.startswith(PAYLOAD)]
     del attributes[:]
     attributes.extend(kept)
+
+
+def drop_payloads(request: Request) -> None:
+    """Take every payload off a request's spans, which could not be looked into."""
+    for resource_spans in request.resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                kept = [raw for raw in span.attributes if not key_first(raw).startswith(PAYLOAD)]
+                if len(kept) < len(span.attributes):
+                    del span.attributes[:]
+                    span.attributes.extend(kept)
 
 
 def _write(

@@ -19,6 +19,7 @@ from mlspan_processor.instruments import MAX_CLASSES, OVERFLOW, Attributes, Inst
 from mlspan_processor.rows import Block
 
 _SECOND: Final = 1_000_000_000
+_LAST: Final = np.iinfo(np.int64).max
 OTHER_CLASS: Final = "_OTHER"
 Key = tuple[str, str]
 """Name and version of a model."""
@@ -41,8 +42,7 @@ class Batch:
         n = len(calls)
         self.calls = calls
         self.now = now
-        self.starts = np.array(calls.starts, np.uint64).astype(np.int64)
-        self.ends = np.array(calls.ends, np.uint64).astype(np.int64)
+        self.starts, self.ends = _times(calls.starts), _times(calls.ends)
         self.weights = np.ones(n)
         self.known_weight = np.zeros(n, bool)
         if calls.weights:
@@ -54,20 +54,28 @@ class Batch:
         self.kind_of = np.array(calls.kind_of, np.intp)
 
 
+def _times(nanoseconds: list[int]) -> NDArray[np.int64]:
+    """Times of spans; those beyond int64 (the year 2262) are its greatest."""
+    return np.minimum(np.array(nanoseconds, np.uint64), np.uint64(_LAST)).astype(np.int64)
+
+
 def model_attributes(key: Key) -> Attributes:
     """ml.model.name and ml.model.version."""
     return (names.ML_MODEL_NAME, key[0]), (names.ML_MODEL_VERSION, key[1])
 
 
 def count_durations(batch: Batch, kinds: list[Attributes], instruments: Instruments) -> None:
-    """Add new calls to ml.operation.duration; `kinds` has the series of each kind of call."""
+    """Add new calls to ml.operation.duration; `kinds` has the series of each kind of call.
+
+    A span without a start, or that ends before it, took no time.
+    """
     calls = batch.calls
     at = np.flatnonzero(batch.fresh)
     whole = len(at) == len(calls)
     instruments.observe_durations(
         kinds,
         batch.kind_of[at],
-        np.maximum(batch.ends[at] - batch.starts[at], 0) / _SECOND,
+        np.where(batch.starts[at] > 0, np.maximum(batch.ends[at] - batch.starts[at], 0), 0) / _SECOND,
         batch.weights[at],
         batch.ends[at],
         calls.trace_ids if whole else [calls.trace_ids[i] for i in at.tolist()],

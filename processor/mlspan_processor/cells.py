@@ -157,7 +157,8 @@ class Reference:
             inputs: (n_numeric,) the same ones' features.
             values: (n_numeric, n_rows) float32.
         """
-        below, above = self._lows[inputs, None] - values, values - self._highs[inputs, None]
+        with np.errstate(invalid="ignore"):  # an infinity of a feature without a range: no distance
+            below, above = self._lows[inputs, None] - values, values - self._highs[inputs, None]
         for distance, side in ((below, 0), (above, 1)):
             which, rows = np.nonzero(distance > 0)
             if len(which):

@@ -255,7 +255,8 @@ class MlspanConnector:
                 parsed.append((chunk, None))
         requests = [(request, _FEEDBACK_LABEL in chunk.data) for chunk, request in parsed if request is not None]
         if requests:
-            self._state.process(requests, now)
+            # Whatever becomes of their statistics, the requests have been acknowledged: they go on.
+            self._guarded("spans", partial(self._state.process, requests, now))
         for chunk, request in parsed:
             if request is None:
                 self._forward(chunk)

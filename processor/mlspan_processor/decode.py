@@ -210,7 +210,7 @@ class Decoder:
             elif raw.startswith(_CLASS):
                 predicted = _text(raw)
             elif raw.startswith(_ROWS):
-                rows = int(_text(raw) or 0)
+                rows = _row_count(_text(raw))
         if payload is None:
             calls.bare[index] = (rows, predicted)
             return operation
@@ -325,6 +325,15 @@ def _text(raw: bytes) -> str:
         return text_of(KeyValue.FromString(raw).value)
     except DecodeError:
         return ""
+
+
+def _row_count(text: str) -> int:
+    """Rows of a call; 0 for what is no count that a payload could hold."""
+    try:
+        count = float(text)
+    except ValueError:
+        return 0
+    return int(count) if 0 < count < 1 << 32 else 0
 
 
 def _error_of(span: Span) -> str:

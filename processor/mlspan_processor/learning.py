@@ -6,7 +6,7 @@ columns are left out. Categories have no readable text, since spans carry only t
 rows until the profile is built, then nothing.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,16 @@ from mlspan_processor.rows import Block
 from mlspan_processor.scopes import Schema
 
 
+_PART_BYTES: Final = 512
+"""What the arrays of one block take beside their content."""
+
+
 class Learner:
-    """Collects rows of one model version."""
+    """Collects rows of one model version.
+
+    Attributes:
+        rows, nbytes: of what is collected.
+    """
 
     _schema: Schema | None
 
@@ -33,11 +41,7 @@ class Learner:
         self._scores: list[NDArray[np.float32]] = []
         self._weights: list[NDArray[np.float64]] = []
         self.rows = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the collected rows."""
-        return sum(part.nbytes + 16 * part.shape[1] for part in self._columns)
+        self.nbytes = 0
 
     @property
     def complete(self) -> bool:
@@ -51,6 +55,7 @@ class Learner:
         if columns is None or not count:
             return
         self._columns.append(columns[:, used])
+        self.nbytes += self._columns[-1].nbytes + 16 * count + _PART_BYTES
         answers = self._answers(block)
         self._predictions.append(None if answers is None else answers[used])
         self._scores.append(self._last_scores(block)[used])

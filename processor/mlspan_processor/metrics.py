@@ -45,6 +45,7 @@ COUNTERS: Final[dict[str, Metric]] = {
         semconv.ML_FEEDBACK_LABELS,
     )
 }
+_MOST: Final = 1 << 58
 LABEL_STATE: Final = "state"
 
 
@@ -71,7 +72,7 @@ class Points:
         body = self._metric(metric).sum
         body.is_monotonic = True
         body.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
-        point = body.data_points.add(start_time_unix_nano=self._start, time_unix_nano=self._now, as_int=round(value))
+        point = body.data_points.add(start_time_unix_nano=self._start, time_unix_nano=self._now, as_int=_whole(value))
         point.attributes.extend(attributes)
         if exemplar is not None:
             _add_exemplar(point, exemplar)
@@ -87,7 +88,7 @@ class Points:
         """One cumulative histogram over DURATION_BUCKETS."""
         body = self._metric(metric).histogram
         body.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
-        buckets = [round(count) for count in counts]
+        buckets = [_whole(count) for count in counts]
         point = body.data_points.add(
             start_time_unix_nano=self._start,
             time_unix_nano=self._now,
@@ -218,7 +219,15 @@ def _pairs(attributes: Attributes) -> Iterator[KeyValue]:
     return (attribute(key, value) for key, value in attributes)
 
 
+def _whole(value: float) -> int:
+    """A count as OTLP can hold it: weights of 2**56 are valid, and a sum of buckets must fit as well."""
+    return min(round(value), _MOST)
+
+
 def _add_exemplar(point: Any, exemplar: Exemplar) -> None:
+    # A backend refuses the whole request over an id of another length.
+    if (len(exemplar.trace_id), len(exemplar.span_id)) != (16, 8):
+        return
     point.exemplars.add(
         time_unix_nano=exemplar.time,
         as_double=exemplar.value,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mlspan.semconv import attributes as names
 from mlspan.semconv import metrics as semconv
 from mlspan_processor import report, rows
-from mlspan_processor.annotate import Judged, Options, annotate, drop_payload
+from mlspan_processor.annotate import Judged, Options, annotate, drop_payload, drop_payloads
 from mlspan_processor.batch import (
     Batch,
     add_answers,
@@ -98,8 +98,19 @@ class State:
         """Count and enrich the spans of parsed requests (each with whether it mentions feedback), in
         place."""
         calls = Calls()
-        for request, has_feedback in requests:
-            self._decoder.collect(request, calls, has_feedback)
+        try:
+            for request, has_feedback in requests:
+                self._decoder.collect(request, calls, has_feedback)
+        except Exception as error:  # noqa: BLE001 one request's spans must not cost the others theirs
+            if len(requests) > 1:
+                for one in requests:
+                    self.process([one], now)
+                return
+            self.counters["failed_blocks"] += 1
+            self.warn_once(f"decode:{type(error).__name__}", "a request was left out of statistics", error)
+            if not self.settings.keep_payload:
+                drop_payloads(requests[0][0])
+            return
         if len(calls):
             try:
                 self._spans(calls, now)
@@ -109,7 +120,11 @@ class State:
                 self._drop_payloads(calls, range(len(calls)))
         self.counters["feedback_unreadable"] += calls.unreadable_feedback
         if calls.feedback:
-            self.feedback(calls.feedback, now)
+            try:
+                self.feedback(calls.feedback, now)
+            except Exception as error:  # noqa: BLE001 the spans that carried them go on
+                self.counters["failed_blocks"] += 1
+                self.warn_once(f"feedback:{type(error).__name__}", "labels were left out", error)
 
     def feedback(self, feedback: Sequence[Feedback], now: int) -> LabelReceipt:
         """Take labels that came as spans or log records."""

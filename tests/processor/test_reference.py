@@ -205,3 +205,26 @@ def test_readable_categories_come_from_the_profile(tmp_path: Path) -> None:
         (span,) = rig.send(spans.chunk())
         assert next(a.value.string_value for a in span.attributes if a.key == "ml.input.summary") == "carrier=UA"
     assert from_json(file.read_text()).features[0].labels == ("UA",)
+
+
+def test_answers_that_a_profile_lacks_are_learnt(tmp_path: Path) -> None:
+    """A profile of the features alone is measured against at once; answers join it after learn_rows rows."""
+    given = profile(source="fit")
+    assert given.prediction is None
+    (tmp_path / "fraud.json").write_text(to_json(given))
+    with Rig(reference={"path": str(tmp_path), "learn_rows": 500}) as rig:
+        spans = ModelSpans()
+        rig.send(calls(spans, normal_rows(400, 0)))
+        assert set(drift_rows(rig)) == {"a", "b"}
+        rig.send(calls(spans, normal_rows(200, 1)))
+        learnt = reference_of(rig)
+        assert (learnt.source, learnt.rows, learnt.classes) == ("fit", 1000, ("no", "yes"))
+        assert learnt.features is given.features or learnt.features[0].mean == given.features[0].mean
+        rig.send(calls(spans, normal_rows(500, 2, shift=3)))
+        rows = drift_rows(rig)
+        assert set(rows) == {"a", "b", "prediction", "score"}
+        assert rows["prediction"]["psi"] > 1
+        # Looking at the files again must not undo it.
+        (tmp_path / "other.json").write_text(to_json(profile(name="other")))
+        rig.flush()
+        assert set(drift_rows(rig)) == {"a", "b", "prediction", "score"}
