@@ -79,7 +79,13 @@ def settings(_: Sequence[Group]) -> str:
     """All settings of the application side in one table; their meaning stands in the docstring of `Settings`."""
     meanings = dict(re.findall(r"^ {8}(\w+): (.+)\.$", Settings.__doc__ or "", re.MULTILINE))
     rows = [
-        (f"`{one.name}`", f"`{one.metadata['variable']}`", _default(one.default), one.metadata["valid"], meanings[one.name])
+        (
+            f"`{one.name}`",
+            f"`{one.metadata['variable']}`",
+            _default(one.default),
+            one.metadata["valid"],
+            meanings[one.name],
+        )
         for one in fields(Settings)
     ]
     return _table(("option", "variable", "default", "valid", "meaning"), rows)

@@ -29,7 +29,8 @@ def instrument(**options: Any) -> None:
     """Do what ``opentelemetry-instrument`` does for the libraries that mlspan knows.
 
     Libraries that are not installed, or switched off by ``OTEL_PYTHON_DISABLED_INSTRUMENTATIONS``, are passed over. The
-    SDK is the user's: set up before or after this.
+    SDK is the user's: set up before or after this. Under ``opentelemetry-instrument`` there is nothing left to do but
+    what the options say.
 
     Args:
         options: fields of `mlspan.config.Settings`, which win over the environment, and ``tracer_provider``.
@@ -40,7 +41,12 @@ def instrument(**options: Any) -> None:
             _logger.debug("%s is disabled by %s", name, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS)
             continue
         try:
-            instrumentor().instrument(raise_exception_on_conflict=True, **options)
+            singleton = instrumentor()
+            if singleton.is_instrumented_by_opentelemetry:
+                if not options:
+                    continue
+                singleton.uninstrument()  # opentelemetry-instrument came first, without these options
+            singleton.instrument(raise_exception_on_conflict=True, **options)
         except DependencyConflictError as error:
             found = error.conflict.found or getattr(error.conflict, "found_any", None)
             _logger.log(logging.ERROR if found else logging.DEBUG, "%s: %s", name, error)

@@ -153,6 +153,7 @@ FLUSH_POINTS: Final[dict[str, Callable[[types.ModuleType], None]]] = {
 def _after_fork() -> None:
     if _emitter is not None:
         _emitter.has_ended = False
+        _emitter.models.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,6 +4,7 @@ At most one `Runtime` runs; starting another ends it, and what `instrument_model
 Guarantee: `stop` puts back every attribute that was replaced. Nothing runs at import; one lock.
 """
 
+import os
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -57,6 +58,16 @@ class Runtime:
 
 _lock = threading.RLock()
 _current: Runtime | None = None
+
+
+def _after_fork() -> None:
+    """Another thread may have held the lock."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def current() -> Runtime | None:

@@ -9,6 +9,7 @@ Memory of a pane: 8 bytes a cell, 13 kB for 30 numeric features.
 """
 
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +103,8 @@ class Reference:
             for feature in profile.features
             if feature.codes is not None and feature.labels is not None
         }
-        self._bindings: dict[Schema, Binding] = {}
+        # Weak: a scope that is no longer seen must not live on here.
+        self._bindings: WeakKeyDictionary[Schema, Binding] = WeakKeyDictionary()
 
     @staticmethod
     def _edges(feature: FeatureProfile) -> NDArray[np.float32]:

@@ -5,17 +5,33 @@ aiohttp runs on the thread's own event loop; starting and stopping are plain blo
 """
 
 import asyncio
+import logging
 import ssl
 import threading
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from mlspan_processor.config.schema import ServerTls
 from mlspan_processor.errors import StartError
 
 _MAX_HEADER_BYTES = 16 * 1024
 _LINGERING_SECONDS = 2.0
+
+
+class _Terse(logging.Filter):
+    """What is no HTTP at all (TLS, a port scan) is the sender's mistake: a line, without a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.msg, record.exc_info = f"{record.msg}: not HTTP: {error.message.splitlines()[0]}", None
+        return True
+
+
+logging.getLogger("aiohttp.server").addFilter(_Terse())
 
 
 class HttpServer:

@@ -10,12 +10,13 @@ model used that id, and invalid when several models did. What becomes of a label
   conflicting  another label came before: the first stays (a label is taken for the truth once; sums that
       others have
                read are not taken back)
-  invalid      no number where one is due, or ambiguous
+  invalid      no number where one is due, not finite, too long, or ambiguous
 Memory: that of pending.py, and about 300 bytes a waiting label, 30 MB by default.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ from mlspan_processor.pending import Pending, Predictions
 from mlspan_processor.runs import SortedRuns
 
 STATES: Final = ("joined", "waiting", "expired", "duplicate", "conflicting", "invalid")
+MAX_TEXT: Final = 1024
+"""Characters of a label, or of the model's name beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,8 @@ class Labels:
                 found = [place for place in found if self._name(place) == label.model]
             if not label.prediction_id:
                 rejected.append((i, "no prediction id"))
+            elif (reason := _unusable(label)) is not None:
+                rejected.append((i, reason))
             elif not found:
                 waits.append(i)
             else:
@@ -194,6 +199,8 @@ class Labels:
         fresh = []
         for key, label in zip(keys.tolist(), labels, strict=True):
             entries = self._waiting.get(key)
+            # The key says which prediction; its id may be long.
+            label = replace(label, prediction_id="")  # noqa: PLW2901
             if entries is None:
                 self._waiting[key] = [(label, now, False)]
                 fresh.append(key)
@@ -227,6 +234,17 @@ class Labels:
                         self.counts[state] += 1
                     break
         return _joins(joined)
+
+
+def _unusable(label: Label) -> str | None:
+    """Why a label can be no class and no value of any model; None when it can."""
+    if isinstance(label.label, float) and not math.isfinite(label.label):
+        return f'label "{label.label}" is not finite'
+    if isinstance(label.label, str) and len(label.label) > MAX_TEXT:
+        return f"label is longer than {MAX_TEXT} characters"
+    if label.model and len(label.model) > MAX_TEXT:
+        return f"model is longer than {MAX_TEXT} characters"
+    return None
 
 
 def _joins(joined: dict[int, list[int]]) -> list[Join]:

@@ -16,7 +16,6 @@ from mlspan.profile import NO_PREDICTION, Profile, build_profile
 from mlspan_processor.rows import Block
 from mlspan_processor.scopes import Schema
 
-
 _PART_BYTES: Final = 512
 """What the arrays of one block take beside their content."""
 

@@ -7,6 +7,7 @@ learner's raw rows while it learns.
 
 from dataclasses import replace
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from mlspan.payload import PREDICTION_CLASS, PREDICTION_NUMBER, SCORE_NONE, SCOR
 from mlspan.profile import Profile
 from mlspan_processor.cells import CellCounts, Reference
 from mlspan_processor.drift import Drift, Table, measure
+from mlspan_processor.label_texts import class_text, class_texts
 from mlspan_processor.learning import Learner
 from mlspan_processor.pending import Pending
 from mlspan_processor.quality import KINDS, Labelled
@@ -81,7 +83,8 @@ class Model:
         self._settings = settings.window
         self._width = int(settings.window.pane * _NANOSECONDS)
         self._index: dict[str, int] = {}
-        self._maps: dict[Schema, NDArray[np.float64]] = {}
+        # Weak: a scope that is no longer seen must not live on here.
+        self._maps: WeakKeyDictionary[Schema, NDArray[np.float64]] = WeakKeyDictionary()
         self._kind = ""
         self.drift: Panes[CellCounts] = Panes(self._no_cells, self._width, self._settings.max_panes)
         self.quality: Panes[Any] = Panes(self._no_labels, self._width, self._settings.max_panes)
@@ -221,13 +224,12 @@ class Model:
             except ValueError:
                 return None
             return value if np.isfinite(value) else None
-        texts = [str(label)]
-        if not isinstance(label, str):
-            texts = [f"{label:g}", str(int(label)) if label == int(label) else "", str(label)]
-        for text in texts:
+        if isinstance(label, str) and label in self._index:
+            return float(self._index[label])
+        for text in class_texts(label):
             if text in self._index:
                 return float(self._index[text])
-        return float(self._new_class(texts[0]))
+        return float(self._new_class(class_text(label)))
 
     def predicted(self, times: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
         """Count rows that a label could be for."""

@@ -1,8 +1,8 @@
 """Stage 2, part 1: the instrumentation scope, which says once per batch what model and which columns its
 spans have.
 
-In: raw InstrumentationScope bytes. Out: a Schema, the same object for the same bytes. Bounded: 4,096 scopes,
-the oldest forgotten first; one scope's names are bounded by the request that carried them.
+In: raw InstrumentationScope bytes. Out: a Schema, the same object for the same bytes. Bounded: 4,096 scopes
+and 32 MiB of them, the oldest forgotten first.
 """
 
 from typing import Any, Final
@@ -16,6 +16,10 @@ from mlspan.profile import CATEGORICAL, TYPES
 from mlspan.semconv import attributes as names
 
 MAX_SCOPES: Final = 4096
+MAX_SCOPE_BYTES: Final = 32 * 1024 * 1024
+"""Of the raw scopes that are remembered: a thousand models of a thousand features. Decoded they take seven times as
+much, with what the summary writes before each value."""
+_TYPES: Final = {kind: kind for kind in TYPES}
 
 
 class Schema:
@@ -30,7 +34,7 @@ class Schema:
         shown: what the summary writes before each column's value; made by enrich.py.
     """
 
-    __slots__ = ("categorical", "classes", "model", "names", "shown", "task", "types")
+    __slots__ = ("__weakref__", "categorical", "classes", "model", "names", "shown", "task", "types")
     shown: tuple[NDArray[Any], NDArray[Any]] | None
 
     def __init__(
@@ -55,15 +59,19 @@ class Schemas:
 
     def __init__(self) -> None:
         self._known: dict[bytes, Schema] = {}
+        self._bytes = 0
 
     def get(self, scope: bytes) -> Schema:
         """The scope's schema; its `model` is None for scopes that are not a model's."""
         schema = self._known.get(scope)
         if schema is None:
             schema = _decode(scope)
-            if len(self._known) >= MAX_SCOPES:
-                del self._known[next(iter(self._known))]
             self._known[scope] = schema
+            self._bytes += len(scope)
+            while len(self._known) > 1 and (len(self._known) > MAX_SCOPES or self._bytes > MAX_SCOPE_BYTES):
+                oldest = next(iter(self._known))
+                self._bytes -= len(oldest)
+                del self._known[oldest]
         return schema
 
 
@@ -96,7 +104,8 @@ def _decode(raw: bytes) -> Schema:
     def texts(key: str) -> tuple[str, ...]:
         return tuple(text_of(item) for item in values.get(key, AnyValue()).array_value.values)
 
-    columns, types = texts(names.ML_FEATURE_NAMES), texts(names.ML_FEATURE_TYPES)
+    columns = texts(names.ML_FEATURE_NAMES)
+    types = tuple(_TYPES.get(kind, kind) for kind in texts(names.ML_FEATURE_TYPES))
     if len(columns) != len(types) or not set(types) <= set(TYPES):
         columns = types = ()  # its payloads then do not fit and count as damaged
     return Schema(

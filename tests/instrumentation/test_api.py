@@ -105,6 +105,21 @@ def test_instrument_never_raises(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     mlspan.uninstrument()
 
 
+def test_options_after_opentelemetry_instrument(
+    recorder: Recorder, data: Data, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the loader has instrumented already, the program's own options take effect; without any nothing happens."""
+    SklearnInstrumentor().instrument(tracer_provider=recorder.provider)
+    running = runtime.current()
+    mlspan.instrument()
+    assert runtime.current() is running
+    mlspan.instrument(tracer_provider=recorder.provider, model_name="mine")
+    LogisticRegression().fit(*data)
+    mlspan.uninstrument()
+    assert recorder.names() == ["fit mine"]
+    assert caplog.records == []
+
+
 def test_uninstrument_without_instrument() -> None:
     """uninstrument() is safe at any time."""
     mlspan.uninstrument()

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import os
 import sys
 import uuid
 from collections import Counter
@@ -12,11 +13,37 @@ from typing import Any
 import nbclient
 import nbformat
 import pytest
+from sklearn.linear_model import LogisticRegression
 
+import mlspan
+from tests.instrumentation.conftest import Recorder
 from tests.instrumentation.programs import ROOT, await_port, environment, free_port, get, run, server
 from tests.otlp_sink import OtlpSink, ReceivedSpan
 
 WORKERS = ROOT / "tests/instrumentation/apps/workers.py"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_after_a_fork(recorder: Recorder, data: tuple[Any, Any]) -> None:
+    """A child begins with free locks, answers for its own spans only, and predicts as its parent does."""
+    mlspan.instrument(tracer_provider=recorder.provider)
+    running = mlspan.runtime.current()
+    assert running is not None
+    model = LogisticRegression().fit(*data)
+    expected = model.predict(data[0]).tolist()
+    emitter = running.emitter
+    try:
+        with emitter.models._lock:
+            child = os.fork()
+            if child == 0:
+                free = emitter.models._lock.acquire(timeout=5)
+                emitter.models._lock.release()
+                same = not emitter.has_ended and model.predict(data[0]).tolist() == expected
+                os._exit(0 if free and same and emitter.has_ended else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert emitter.has_ended
+    finally:
+        mlspan.uninstrument()
 
 
 @pytest.fixture

@@ -128,13 +128,20 @@ def _moment(query: Mapping[str, str], key: str) -> int | None:
     if not text:
         return None
     try:
+        moment = _nanoseconds(text)
+    except (ValueError, OverflowError):
+        raise HttpError(400, f'{key} "{text}" is neither RFC 3339 nor Unix seconds') from None
+    if not 0 <= moment < 1 << 63:
+        raise HttpError(400, f'{key} "{text}" lies before 1970 or after 2262')
+    return moment
+
+
+def _nanoseconds(text: str) -> int:
+    try:
         number = float(text)
     except ValueError:
-        try:
-            # A "+" of the offset arrives as a space when the client did not encode it.
-            when = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
-        except ValueError:
-            raise HttpError(400, f'{key} "{text}" is neither RFC 3339 nor Unix seconds') from None
+        # A "+" of the offset arrives as a space when the client did not encode it.
+        when = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
         return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e9)
     return int(text) if number >= _NANOSECONDS_FROM and text.isdecimal() else int(number * 1e9)
 

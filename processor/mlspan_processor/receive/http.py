@@ -120,6 +120,9 @@ class HttpReceiver:
                     parts.append(part)
         except TimeoutError:
             raise HttpError(408, f"the body took longer than read_timeout ({self._config.read_timeout:g} s)") from None
+        except (ConnectionError, web.RequestPayloadError):
+            self._intake.invalid("disconnected")
+            raise HttpError(400, "the body ended too early") from None
         coding = request.headers.get("Content-Encoding", "")
         try:
             if not coding:

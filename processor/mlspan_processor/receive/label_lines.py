@@ -94,7 +94,11 @@ def _csv(body: bytes) -> Iterator[tuple[int, Any]]:
     except UnicodeDecodeError as error:
         raise LabelFormatError(f"not UTF-8: {error}") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), restval=None)
-    missing = [key for key in KEYS[:2] if key not in (reader.fieldnames or ())]
+    try:
+        columns = reader.fieldnames or ()
+    except csv.Error as error:
+        raise LabelFormatError(f"not CSV, line 1: {error}") from None
+    missing = [key for key in KEYS[:2] if key not in columns]
     if missing:
         raise LabelFormatError(
             f"the first line names the columns; it lacks {_quoted(missing)} (optional: {_quoted(KEYS[2:])})"

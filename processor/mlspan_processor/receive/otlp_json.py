@@ -152,5 +152,8 @@ def _base64(value: Any, _: int) -> bytes:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    try:
+        text = str(value)
+    except RecursionError:
+        text = f"a deeply nested {type(value).__name__}"
     return f'"{text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."}"'
