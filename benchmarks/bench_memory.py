@@ -1,10 +1,10 @@
 """Memory over 5 million rows: 10 models of 50 features through decode, windows, drift, quality and enrichment.
 
 Requests of multi-row spans go to the connector in this process; event time runs 20 seconds a request, so that panes
-fill, age and merge as they do in days of service. The resident memory is printed after every twentieth of the rows, with what the
-allocator holds free given back, so that it shows what is in use. Warm-up ends when the predictions that wait for labels
-have reached their bound (1,000,000 rows). Flat means: the mean of the last third of what follows is within 5 % of the
-mean of its first third. Run: ``python benchmarks/bench_memory.py [--rows N]``.
+fill, age and merge as they do in days of service. Resident memory is printed after every twentieth of the rows, with
+what the allocator holds free given back, so that it shows what is in use. Warm-up ends when both bounds are reached:
+1,000,000 predictions that wait for labels, and 360 panes a model. Flat means: the mean of the last third of what
+follows is within 5 % of the mean of its first third. Run: ``python benchmarks/bench_memory.py [--rows N]``.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from mlspan_processor.records import Chunk, RetryableError, Signal
 
 MODELS: Final = 10
 FEATURES: Final = 50
-ROWS_A_SPAN: Final = 100
+ROWS_A_SPAN: Final = 10
 SPANS_A_REQUEST: Final = 50
 STEPS: Final = 20
 NS_BETWEEN_REQUESTS: Final = 20_000_000_000
@@ -63,7 +63,9 @@ def main() -> None:
     connector = MlspanConnector(MlspanConnector.Config(), "mlspan", time.time_ns)
     connector.outputs = {signal: _Forget() for signal in Signal}
     connector.start()
-    table = Table("rows", "resident MiB", "waiting for labels", title="memory, 10 models x 50 features")
+    table = Table(
+        "rows", "resident MiB", "waiting for labels", "panes a model", title="memory, 10 models x 50 features"
+    )
     resident, warm = [], 0
     for step in track(range(STEPS), description="rows"):
         for i in range(a_step):
@@ -76,10 +78,11 @@ def main() -> None:
                     break
                 except RetryableError:
                     time.sleep(0.02)
-        pending = connector.status()["labels"]["pending_predictions"]
-        warm += pending < MlspanConnector.Config().labels.capacity * 0.9
+        status, settings = connector.status(), MlspanConnector.Config()
+        pending, panes = status["labels"]["pending_predictions"], min(model["panes"] for model in status["models"])
+        warm += pending < 0.9 * settings.labels.capacity or panes < 0.9 * settings.window.max_panes
         resident.append(_resident_mib())
-        table.add_row(f"{(step + 1) * a_step * a_request:,}", f"{resident[-1]:.0f}", f"{pending:,}")
+        table.add_row(f"{(step + 1) * a_step * a_request:,}", f"{resident[-1]:.0f}", f"{pending:,}", f"{panes}")
     connector.shutdown(30)
     console = Console()
     console.print(table)
