@@ -162,6 +162,11 @@ class MlspanConnector:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(timeout_seconds)
+        with self._changed:
+            left = sum(one.items for one in self._queue if isinstance(one, Chunk))
+        if left:
+            self._counts["unforwarded_items"] += left
+            _log.error('connector "%s": %d items were not handed on when its time was up', self.name, left)
 
     def drain(self, timeout_seconds: float = 30.0) -> None:
         """Wait until everything taken so far has gone on.
@@ -301,7 +306,7 @@ class MlspanConnector:
     def _flush(self) -> None:
         now = self._clock()
         self._next_flush = now + self._interval
-        self._state.tick(now)
+        self._guarded("tick", partial(self._state.tick, now))
         for chunk in self._state.flush(now):
             self._forward(chunk)
 

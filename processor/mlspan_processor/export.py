@@ -93,6 +93,7 @@ class _Sender:
         """Set once the processor stops: waits get short."""
         self.abandoned = threading.Event()
         """Set when its time is up: no further attempt."""
+        self._lost_in_shutdown = self._failed("shutdown")
         self._sent = telemetry.items("mlspan_exporter_sent_{items}", signal, exporter=name)
         self._retries = telemetry.counter("mlspan_exporter_retries", exporter=name)
 
@@ -147,6 +148,11 @@ class _Sender:
         return self._telemetry.items(
             "mlspan_exporter_send_failed_{items}", self.signal, exporter=self.name, reason=reason
         )
+
+    @property
+    def lost_in_shutdown(self) -> float:
+        """Items whose time was up, in the queue or between two attempts."""
+        return self._lost_in_shutdown.value
 
     def _pause(self, seconds: float) -> None:
         if self.draining.is_set():
@@ -270,7 +276,7 @@ class QueuedExporter:
         # What is in flight now ends with its attempt, or is cut off with the process and counted here.
         for thread in self._threads:
             thread.join(0.1)
-        return lost + self._in_flight()
+        return self._in_flight() + round(self._sender.lost_in_shutdown)
 
     def _in_flight(self) -> int:
         return sum(work.chunk.items for work in self._sending.values())

@@ -89,7 +89,7 @@ class ReferenceBook:
     def _read(self, file: Path) -> Profile | None:
         try:
             return from_json(file.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, ProfileError) as error:
+        except (OSError, UnicodeDecodeError, ProfileError, RecursionError) as error:
             self.unreadable += 1
             _log.warning('reference: "%s" is no profile: %s', file, error)
             return None

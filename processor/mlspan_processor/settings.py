@@ -63,9 +63,9 @@ class Anomalies(Section):
 class LabelSettings(Section):
     """Predictions that wait for their labels, and labels that wait for their predictions."""
 
-    capacity: int = Field(default=1_000_000, ge=1)
+    capacity: int = Field(default=1_000_000, ge=1, le=100_000_000)
     """Predicted rows kept for a later label; beyond it the oldest make way."""
-    waiting_capacity: int = Field(default=100_000, ge=1)
+    waiting_capacity: int = Field(default=100_000, ge=1, le=100_000_000)
     """Labels kept for a later prediction."""
     wait: PositiveDuration = 3600.0
     """How long such a label waits."""

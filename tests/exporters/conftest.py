@@ -31,12 +31,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
 
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "1", "-subj", "/CN=test authority")
+    # From Python 3.13 on, ssl is strict about what an authority's and a host's certificate must say.
+    authority = ["-subj", "/CN=test authority", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "1", *authority)
     for name, extension in (
         ("server", "subjectAltName=DNS:localhost,DNS:backend.test,IP:127.0.0.1"),
         ("client", "extendedKeyUsage=clientAuth"),
     ):
-        (folder / f"{name}.ext").write_text(extension)
+        (folder / f"{name}.ext").write_text(f"{extension}\nauthorityKeyIdentifier=keyid\n")
         run("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         ca = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
         request = ["-in", f"{name}.csr", "-out", f"{name}.pem", "-extfile", f"{name}.ext"]

@@ -42,7 +42,7 @@ def test_contract_check_finds_a_missing_description() -> None:
     """The check that third parties run fails on a setting without a description."""
 
     class Bad(RecordingExporter):
-        class Config(RecordingExporter.Config):  # type: ignore[misc] # Config is typed Any
+        class Config(RecordingExporter.Config):
             size: int = 3
 
     with pytest.raises(AssertionError, match="size must have a description"):

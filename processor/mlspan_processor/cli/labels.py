@@ -5,7 +5,7 @@ import csv
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -64,7 +64,7 @@ def labels(options: argparse.Namespace) -> int:
                 progress.update(task, advance=len(batch))
                 if not lines:
                     continue
-                body = b"\n".join(map(orjson.dumps, lines.values()))
+                body = b"\n".join(orjson.dumps(line, default=str) for line in lines.values())
                 answer = client.post("/v1/labels", body, "application/x-ndjson")
                 accepted += answer["accepted"]
                 waiting += answer["waiting"]
@@ -160,7 +160,7 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 def _line(row: Row, columns: Mapping[str, str], model: str | None) -> dict[str, Any] | None:
     """Return the JSON object of a row; None when it has no label."""
-    line = {key: _plain(row[name]) for key, name in columns.items() if row.get(name) not in {None, ""}}
+    line = {key: _plain(row[name]) for key, name in columns.items() if row.get(name) is not None and row[name] != ""}
     if isinstance(line.get("label"), float) and math.isnan(line["label"]):
         del line["label"]
     if "label" not in line:
@@ -174,4 +174,8 @@ def _plain(value: Any) -> Any:
     """Turn what Parquet holds into what JSON can say."""
     if isinstance(value, datetime | date):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, time | timedelta):
+        return str(value)
     return float(value) if isinstance(value, Decimal) else value

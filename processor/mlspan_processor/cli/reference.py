@@ -69,5 +69,7 @@ def _write(path: Path, text: str) -> None:
     try:
         temporary.write_text(text, "utf-8")
         temporary.replace(path)
+    except OSError as error:
+        raise ValueError(f'cannot write "{path}": {error.strerror}') from None
     finally:
         temporary.unlink(missing_ok=True)

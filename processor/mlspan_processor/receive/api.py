@@ -112,7 +112,8 @@ class _Handlers:
         try:
             report = await self._receiver.in_thread(lambda: self._api.report(name, query.get("version"), start, end))
         except KeyError:
-            raise HttpError(404, f'no model "{name}" has been seen; {MODELS_PATH} lists those that were') from None
+            which = f'version "{query["version"]}" of model "{name}"' if query.get("version") else f'model "{name}"'
+            raise HttpError(404, f"no {which} has been seen; {MODELS_PATH} lists those that were") from None
         except (TimeoutError, RetryableError) as error:
             raise HttpError(503, str(error), 1.0) from None
         return _json(report)
