@@ -15,7 +15,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from mlspan.profile import Profile, ProfileError, from_json, to_json
+from mlspan.profile import Profile, from_json, to_json
+from mlspan_processor.cells import Reference
 
 __all__ = ["ReferenceBook", "build_reference"]
 
@@ -88,11 +89,13 @@ class ReferenceBook:
 
     def _read(self, file: Path) -> Profile | None:
         try:
-            return from_json(file.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, ProfileError, RecursionError) as error:
+            profile = from_json(file.read_text("utf-8"))
+            Reference(profile)  # what cannot be laid out must not come up again at every flush
+        except (OSError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
             self.unreadable += 1
             _log.warning('reference: "%s" is no profile: %s', file, error)
             return None
+        return profile
 
 
 def build_reference(data: Path, **options: Any) -> Profile:

@@ -27,7 +27,7 @@ class Table:
             raise ValueError(f'"{path}" must be a .parquet or a .csv file')
         self._delimiter = "\t" if ".tsv" in suffixes else ","
         if not path.is_file():
-            raise ValueError(f'there is no file "{path}"')
+            raise FileNotFoundError(f'there is no file "{path}"')
         if self._parquet:
             with self._readable(), parquet.ParquetFile(path) as file:
                 schema, self.rows = file.schema_arrow, file.metadata.num_rows
