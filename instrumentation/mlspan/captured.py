@@ -18,13 +18,14 @@ class Schema:
         bits: the payload's bitmap of categorical columns.
     """
 
-    __slots__ = ("_hash", "bits", "names", "types")
+    __slots__ = ("_hash", "bits", "heads", "names", "types")
 
     def __init__(self, names: tuple[str, ...], types: tuple[str, ...]) -> None:
         self.names = names
         self.types = types
         self.bits = payload.column_bits([kind == CATEGORICAL for kind in types])
         self._hash = hash((names, types))
+        self.heads: dict[int, bytes] = {}  # see `mlspan.single`
 
     def __hash__(self) -> int:
         return self._hash

@@ -35,6 +35,7 @@ from mlspan.semconv.attributes import (
     ML_PREDICTION_SCORE,
     ML_PREDICTION_VALUE,
 )
+from mlspan.single import answer_row
 
 CALL: Final = create_key("mlspan-call")
 """Where the running `Call` stands in the OpenTelemetry context: the guard against nested spans."""
@@ -224,8 +225,17 @@ class Emitter:
             return
         try:
             attributes: dict[str, Any] = {}
-            output = data = ids = None
-            if captured.schema is not None:
+            output = data = ids = quick = None
+            if prediction is None and captured.rows == 1 and captured.error is None and call.probabilities is None:
+                quick = answer_row(
+                    method.operation, result, captured, state.classes, self.settings.max_bytes, self._budget
+                )
+            if quick is not None:
+                data, value, score = quick
+                attributes[ML_PREDICTION_CLASS if score is not None or state.classes else ML_PREDICTION_VALUE] = value
+                if score is not None:
+                    attributes[ML_PREDICTION_SCORE] = score
+            elif captured.schema is not None:
                 output = capture_output(method.operation, result, captured, state.classes, call.probabilities)
             if prediction is not None:
                 assert isinstance(prediction, PredictionContext)

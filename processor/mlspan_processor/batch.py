@@ -19,6 +19,7 @@ from mlspan_processor.instruments import MAX_CLASSES, OVERFLOW, Attributes, Inst
 from mlspan_processor.rows import Block
 
 _SECOND: Final = 1_000_000_000
+_ODD: Final = np.uint64(0x9E3779B97F4A7C15)
 _LAST: Final = np.iinfo(np.int64).max
 OTHER_CLASS: Final = "_OTHER"
 Key = tuple[str, str]
@@ -50,7 +51,8 @@ class Batch:
             self.weights[at] = list(calls.weights.values())
             self.known_weight[at] = True
         self.traces, self.spans = span_keys(calls.trace_ids, calls.span_ids)
-        self.fresh = recent.fresh(self.traces[:, 1] ^ self.spans)
+        # Multiplied, since tracers of Zipkin's kind give a root span the low half of its trace id.
+        self.fresh = recent.fresh(self.traces[:, 1] * _ODD ^ self.spans)
         self.kind_of = np.array(calls.kind_of, np.intp)
 
 

@@ -1,9 +1,9 @@
 """Stage 4, part 1: a span that an OTLP client sends twice counts once.
 
 In: the trace and span ids of a batch. Out: which spans are new. An id is remembered as 64 bits (low half of
-the trace id XOR span id) for at least half of the last `capacity` spans: generations of capacity / 2, the
-older of two dropped when the younger is full. Two different spans share a key with probability n / 2**64:
-1e-13 at 2 million. Memory: 8 bytes an id, 16 MB by default.
+the trace id times an odd number, XOR span id) for at least half of the last `capacity` spans: generations of
+capacity / 2, the older of two dropped when the younger is full. Two different spans share
+a key with probability n / 2**64: 1e-13 at 2 million. Memory: 8 bytes an id, 16 MB by default.
 """
 
 import numpy as np

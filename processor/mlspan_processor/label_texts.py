@@ -18,7 +18,7 @@ def class_text(label: str | float) -> str:
     """The text of a label as a class of its own."""
     if isinstance(label, str):
         return label
-    return str(int(label)) if label.is_integer() else str(label)
+    return str(int(label)) if label == int(label) else str(label)
 
 
 def class_texts(label: str | float) -> tuple[str, ...]:

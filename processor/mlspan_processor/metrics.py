@@ -9,6 +9,7 @@ Names and units: mlspan.semconv.metrics. Data model:
 
 import math
 from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -217,6 +218,14 @@ def _add_quality(points: Points, model: Model, who: list[KeyValue]) -> None:
 
 def _pairs(attributes: Attributes) -> Iterator[KeyValue]:
     return (attribute(key, value) for key, value in attributes)
+
+
+def own_version() -> str:
+    """The version of this processor."""
+    try:
+        return version("mlspan")
+    except PackageNotFoundError:  # run from a source tree
+        return "0"
 
 
 def _whole(value: float) -> int:

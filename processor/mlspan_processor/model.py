@@ -343,3 +343,16 @@ class Model:
         if width != self.declared:
             return None
         return block.scores[:, [classes.index(text) for text in self.classes[: self.declared]]]
+
+
+def bound_panes(models: list[Model], most: int) -> None:
+    """Halve the panes of the largest models until all panes of all models hold at most so many bytes."""
+    sizes = [model.drift.nbytes + model.quality.nbytes for model in models]
+    total = sum(sizes)
+    for i in sorted(range(len(models)), key=lambda one: -sizes[one]):
+        if total <= most:
+            break
+        model = models[i]
+        model.drift.coarsen(len(model.drift) // 2)
+        model.quality.coarsen(len(model.quality) // 2)
+        total += model.drift.nbytes + model.quality.nbytes - sizes[i]

@@ -8,7 +8,6 @@ only: it is logged once a kind and counted, and its spans still go on, without p
 
 import logging
 from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import numpy as np
@@ -31,8 +30,8 @@ from mlspan_processor.duplicates import RecentSpans
 from mlspan_processor.instruments import OVERFLOW, Attributes, Exemplar, Instruments
 from mlspan_processor.labels import Join, Label, LabelReceipt, Labels, Resolver
 from mlspan_processor.lean import Request
-from mlspan_processor.metrics import LABEL_STATE, Points, add_instruments, add_model
-from mlspan_processor.model import Model
+from mlspan_processor.metrics import LABEL_STATE, Points, add_instruments, add_model, own_version
+from mlspan_processor.model import Model, bound_panes
 from mlspan_processor.records import Chunk
 from mlspan_processor.reference import ReferenceBook
 from mlspan_processor.remember import predictions_of
@@ -88,7 +87,7 @@ class State:
         self._slots: dict[int, Model] = {}
         self._next_slot = 0
         self._warned: set[str] = set()
-        self._version = _version()
+        self._version = own_version()
         self._options = Options(settings.keep_payload, settings.summary, settings.anomaly.threshold)
 
     # --- spans
@@ -328,7 +327,7 @@ class State:
             model.quality.expire(before)
             if model.last_seen < idle:
                 self._forget(model)
-        self._bound_panes()
+        bound_panes(list(self.models.values()), self.settings.window.max_bytes)
 
     def flush(self, now: int) -> list[Chunk]:
         """The metrics of this interval."""
@@ -395,21 +394,3 @@ class State:
         del self._slots[model.slot]
         self.labels.pending.forget(model.slot)
         self.instruments.forget(model_attributes(model.key))
-
-    def _bound_panes(self) -> None:
-        sizes = {key: model.drift.nbytes + model.quality.nbytes for key, model in self.models.items()}
-        total = sum(sizes.values())
-        for key in sorted(sizes, key=lambda one: -sizes[one]):
-            if total <= self.settings.window.max_bytes:
-                break
-            model = self.models[key]
-            model.drift.coarsen(len(model.drift) // 2)
-            model.quality.coarsen(len(model.quality) // 2)
-            total += model.drift.nbytes + model.quality.nbytes - sizes[key]
-
-
-def _version() -> str:
-    try:
-        return version("mlspan")
-    except PackageNotFoundError:  # run from a source tree
-        return "0"

@@ -326,3 +326,35 @@ def test_moments() -> None:
     assert moment("1h30m", lambda: 10_000.0) == "4600.000"
     assert moment("2026-11-22T08:00:00Z") == "2026-11-22T08:00:00Z"
     assert moment(None) is None
+
+
+def test_labels_of_odd_types_are_rejected_one_by_one(
+    processor: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lists cost their row only; bytes are text, as some writers of Parquet have it."""
+    lines = tmp_path / "odd.jsonl"
+    lines.write_text(
+        '{"prediction_id":"a","label":[1]}\n{"prediction_id":{},"label":1}\n{"prediction_id":"c","label":"x"}\n'
+    )
+    code, out, err = run(capsys, "labels", str(lines), "--endpoint", processor.http)
+    assert code == 1
+    assert "1 labels accepted" in out + err
+    assert "row 1: label is neither text nor a number" in err
+    table = tmp_path / "odd.parquet"
+    parquet.write_table(pa.table({"prediction_id": ["a"], "label": pa.array([b"x"])}), table)
+    code, out, err = run(capsys, "labels", str(table), "--endpoint", processor.http)
+    assert (code, "1 labels accepted" in out + err) == (0, True)
+
+
+def test_reference_build_names_the_file_that_it_cannot_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message has the path that was asked for, and a missing table is called missing."""
+    table = tmp_path / "past.csv"
+    table.write_text("a\n1\n2\n")
+    nowhere = tmp_path / "nowhere" / "m.json"
+    _, _, err = run(capsys, "reference", "build", str(table), "--model", "m", "--output", str(nowhere))
+    assert err == f'mlspan: cannot write "{nowhere}": No such file or directory\n'
+    missing = tmp_path / "missing.csv"
+    _, _, err = run(capsys, "reference", "build", str(missing), "--model", "m", "--output", str(nowhere))
+    assert err == f'mlspan: there is no file "{missing}"\n'

@@ -397,3 +397,15 @@ def test_backoff_without_end() -> None:
     """max_elapsed_time 0 never gives up; enabled false gives up at once."""
     assert Backoff(Retry(max_elapsed_time=0)).next_seconds(None, 1e9) is not None
     assert Backoff(Retry(enabled=False)).next_seconds(None, 0) is None
+
+
+def test_what_waited_between_attempts_is_told_at_the_end() -> None:
+    """Items that a worker gives up when the time is over are in the number of lost ones."""
+    exporter, telemetry = FakeExporter(), Telemetry()
+    exporter.answers = [RetryableError("down") for _ in range(100)]
+    settings = Queued(sending_queue=SendingQueue(num_consumers=1))
+    queued = QueuedExporter(exporter, "fake", Signal.TRACES, settings, telemetry)
+    queued.start()
+    queued.consume(trace_chunk(3))
+    until(lambda: telemetry.value("mlspan_exporter_retries") > 0)
+    assert queued.shutdown(0.0) == 3

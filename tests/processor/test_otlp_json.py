@@ -146,3 +146,9 @@ def test_metrics_agree_with_protobufs_own_json() -> None:
     request = metrics()
     text = json.dumps(json_format.MessageToDict(request, use_integers_for_enums=True)).encode()
     assert SIGNALS[Signal.METRICS].request.FromString(to_protobuf(Signal.METRICS, text)) == request
+
+
+def test_a_deeply_nested_value_is_told_in_a_message() -> None:
+    """A value that Python cannot even print is refused like any other."""
+    with pytest.raises(JsonError, match="expected an object"):
+        to_protobuf(Signal.TRACES, b'{"resourceSpans":[' + b"[" * 1000 + b"]" * 1000 + b"]}")

@@ -86,10 +86,21 @@ def test_model_report(processor: Running, pool: urllib3.PoolManager) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"), [("other-model", 404), ("fraud-model?start=noon", 400), ("fraud-model?from=1", 400)]
+    ("path", "expected"),
+    [("other-model", 404), ("fraud-model?start=noon", 400), ("fraud-model?from=1", 400)]
+    + [
+        (f"fraud-model?start={start}", 400) for start in ("nan", "inf", "1e300", "-1", "9" * 25, "0001-01-01T00:00:00Z")
+    ],
 )
 def test_bad_report_requests(processor: Running, pool: urllib3.PoolManager, path: str, expected: int) -> None:
     """An unknown model is 404, a bad parameter 400."""
     response = pool.request("GET", f"{processor.http}/v1/models/{path}")
     assert response.status == expected
     status_of(response)
+
+
+def test_a_csv_field_without_end_is_400(processor: Running, pool: urllib3.PoolManager) -> None:
+    """A first line that is no CSV is the sender's mistake."""
+    response = post(pool, f"{processor.http}/v1/labels", b"x" * 200_000 + b",label\n", "text/csv")
+    assert response.status == 400
+    assert "not CSV, line 1" in status_of(response).message

@@ -379,3 +379,19 @@ def test_port_in_use_is_named() -> None:
         engine = build(f'receivers: {{otlp: {{protocols: {{http: {{endpoint: "{endpoint}"}}}}}}}}')
         with pytest.raises(StartError, match=f'receiver "otlp": cannot listen on "{endpoint}"'):
             engine.start()
+
+
+def test_a_sender_that_vanishes_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
+    """A connection lost within a body, and bytes that are no HTTP, are counted or told in a line."""
+    with running() as one:
+        host, port = one.http.removeprefix("http://").split(":")
+        head = f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: {PROTOBUF}\r\nContent-Length: 100\r\n\r\nabc"
+        for sent in (head.encode(), b"\x16\x03\x01 no HTTP\r\n\r\n"):
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                connection.sendall(sent)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1000):
+                    pass
+        assert one.telemetry.value("mlspan_receiver_invalid_requests", reason="disconnected") == 1
+    assert "a bug" not in caplog.text
+    assert "Traceback" not in caplog.text
