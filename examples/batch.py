@@ -33,7 +33,9 @@ def main() -> None:
             with mlspan.prediction_context() as context:
                 predicted = model.predict(rows)
             truth = data.target[start : start + CHUNK]
-            writer.writerows(zip(context.ids, predicted.tolist(), truth.tolist(), strict=True))
+            # Calls that are not traced (not instrumented, or sampled out) have no ids that a label could name.
+            ids = context.ids or [""] * len(rows)
+            writer.writerows(zip(ids, predicted.tolist(), truth.tolist(), strict=True))
 
 
 if __name__ == "__main__":

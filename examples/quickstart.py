@@ -1,6 +1,7 @@
 """The smallest use: a model, named rows, and the truth told later.
 
-    opentelemetry-instrument --traces_exporter console python examples/quickstart.py
+    opentelemetry-instrument --traces_exporter console --metrics_exporter none --logs_exporter none \\
+        python examples/quickstart.py
 
 prints the spans; with ``mlspan run`` in another terminal and ``--traces_exporter otlp`` they go there.
 """

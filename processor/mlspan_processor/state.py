@@ -302,6 +302,8 @@ class State:
             model = Model(key[0], key[1], self._next_slot, self.settings)
             self._next_slot += 1
             self.models[key] = self._slots[model.slot] = model
+            # Its reference may have been written a moment ago, by the fit that made it.
+            self._reread()
             profile = self.book.find(*key)
             if profile is not None:
                 model.set_reference(profile)
@@ -309,16 +311,20 @@ class State:
         model.last_seen = now
         return model
 
-    # --- time
-    # ----------------------------------------------------------------------------------------------------
-
-    def tick(self, now: int) -> None:
-        """What is due now and then: references from files, retention, idle models, the bound on panes."""
+    def _reread(self) -> None:
+        """Take over references from files that have appeared or changed."""
         if self.book.rescan():
             for model in self.models.values():
                 profile = self.book.find(*model.key)
                 if profile is not None and model.given is not profile:
                     model.set_reference(profile)
+
+    # --- time
+    # ----------------------------------------------------------------------------------------------------
+
+    def tick(self, now: int) -> None:
+        """What is due now and then: references from files, retention, idle models, the bound on panes."""
+        self._reread()
         self.labels.expire(now)
         before = now - int(self.settings.window.retention * _SECOND)
         idle = now - int(self.settings.window.idle * _SECOND)

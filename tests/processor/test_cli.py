@@ -236,7 +236,7 @@ def test_reference_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     rows = [f"{number},{number % 7},{number % 2},{number % 2}" for number in range(300)]
     source.write_text("row,amount,predicted,truth\n" + "\n".join(rows) + "\n", "utf-8")
     roles = ["--prediction-column", "predicted", "--label-column", "truth", "--exclude", "row"]
-    arguments = ["reference", "build", str(source), "--model", "m", "--output", str(output), *roles]
+    arguments = ["reference", "build", "--data", str(source), "--model", "m", "--output", str(output), *roles]
     code, out, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
     assert out == f'wrote "{output}": m, 1 features, 300 rows\n'
@@ -250,7 +250,7 @@ def test_reference_build_of_a_missing_column(tmp_path: Path, capsys: pytest.Capt
     source = tmp_path / "past.csv"
     source.write_text("amount\n1\n", "utf-8")
     output = tmp_path / "m.json"
-    arguments = ["reference", "build", str(source), "--model", "m", "--output", str(output)]
+    arguments = ["reference", "build", "--data", str(source), "--model", "m", "--output", str(output)]
     code, _, err = run(capsys, *arguments, "--label-column", "nothing")
     assert code == 1
     assert "nothing" in err
@@ -353,8 +353,8 @@ def test_reference_build_names_the_file_that_it_cannot_write(
     table = tmp_path / "past.csv"
     table.write_text("a\n1\n2\n")
     nowhere = tmp_path / "nowhere" / "m.json"
-    _, _, err = run(capsys, "reference", "build", str(table), "--model", "m", "--output", str(nowhere))
+    _, _, err = run(capsys, "reference", "build", "--data", str(table), "--model", "m", "--output", str(nowhere))
     assert err == f'mlspan: cannot write "{nowhere}": No such file or directory\n'
     missing = tmp_path / "missing.csv"
-    _, _, err = run(capsys, "reference", "build", str(missing), "--model", "m", "--output", str(nowhere))
+    _, _, err = run(capsys, "reference", "build", "--data", str(missing), "--model", "m", "--output", str(nowhere))
     assert err == f'mlspan: there is no file "{missing}"\n'

@@ -127,14 +127,14 @@ def _add_reference(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         "reference:build",
         "build a model's reference profile from a table of past inputs",
         [
-            "mlspan reference build training.parquet --model fraud-model --output fraud-model.json",
-            "mlspan reference build past.csv --model m --prediction-column predicted --label-column outcome",
+            "mlspan reference build --data training.parquet --model fraud-model --output fraud-model.json",
+            "mlspan reference build --data past.csv --prediction-column predicted --label-column outcome",
         ],
     )
-    build.add_argument("file", metavar="FILE", help=".csv or .parquet with one row per prediction")
-    build.add_argument("--model", required=True, help="the model's name, as its spans carry it")
+    build.add_argument("--data", required=True, metavar="FILE", help=".csv or .parquet with one row per prediction")
+    build.add_argument("--model", help="the model's name, as its spans carry it (default: the file's name)")
     build.add_argument("--model-version", help="its version; without one the profile is for every version")
-    build.add_argument("--output", required=True, metavar="PATH", help="where to write the profile (JSON)")
+    build.add_argument("--output", metavar="PATH", help="where to write the profile (default: MODEL.json)")
     build.add_argument("--prediction-column", help="column of the model's answers")
     build.add_argument(
         "--probability-column",

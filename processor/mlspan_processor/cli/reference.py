@@ -28,7 +28,9 @@ def build(options: argparse.Namespace) -> int:
         disable=not sys.stderr.isatty(),
         transient=True,
     )
-    source, output = Path(options.file), Path(options.output)
+    source = Path(options.data)
+    model = options.model or source.name.partition(".")[0]
+    output = Path(options.output or f"{model}.json")
     try:
         with progress:
             task = progress.add_task("building", total=None)
@@ -38,7 +40,7 @@ def build(options: argparse.Namespace) -> int:
                 label=options.label_column,
                 prediction=options.prediction_column,
                 probabilities=options.probability_column,
-                model=options.model,
+                model=model,
                 version=options.model_version or "",
                 hash_key=os.environ.get(_HASH_KEY_VARIABLE, _DEFAULT_HASH_KEY).encode(),
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
@@ -47,7 +49,7 @@ def build(options: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         return fail(str(error))
     version = f" {options.model_version}" if options.model_version else ""
-    say(f'wrote "{output}": {options.model}{version}, {len(profile.features)} features, {profile.rows:,.0f} rows')
+    say(f'wrote "{output}": {model}{version}, {len(profile.features)} features, {profile.rows:,.0f} rows')
     return 0
 
 

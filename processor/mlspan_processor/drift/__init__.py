@@ -53,7 +53,9 @@ def measure(table: Table) -> Drift:
     layout = table.layout
     scores = {name: method.score(table) for name, method in METHODS.items()}
     by_ks = layout.numeric & ~layout.boolean
-    p = np.where(by_ks, _KS.p_value(table, scores["ks"]), _CHI2.p_value(table, scores["chi2"]))
+    ks, chi2 = _KS.p_value(table, scores["ks"]), _CHI2.p_value(table, scores["chi2"])
+    # Where all values are missing now, only chi-squared has something to compare.
+    p = np.where(by_ks & ~np.isnan(ks), ks, chi2)
     window, reference = table.shares(table.window), table.shares(table.reference)
     return Drift(
         scores=scores,
