@@ -246,10 +246,10 @@ class Emitter:
             if captured.error is not None:
                 attributes[ML_CAPTURE_ERROR] = captured.error
             if output is not None:
-                value = output.value
-                if value is not None:
-                    is_class = isinstance(value, str)
-                    attributes[ML_PREDICTION_CLASS if is_class else ML_PREDICTION_VALUE] = value
+                answer = output.value
+                if answer is not None:
+                    is_class = isinstance(answer, str)
+                    attributes[ML_PREDICTION_CLASS if is_class else ML_PREDICTION_VALUE] = answer
                 if output.score is not None:
                     attributes[ML_PREDICTION_SCORE] = output.score
                 data = pack(captured, output, self.settings, self._budget, ids)

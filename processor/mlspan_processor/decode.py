@@ -10,7 +10,7 @@ value: three attributes are looked at where the instrumentation puts them (opera
 """
 
 import re
-from collections.abc import Iterable, MutableSequence
+from collections.abc import Callable, Iterable, MutableSequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -157,6 +157,10 @@ class Decoder:
         index = len(calls.spans)
         known_operation: str | None = None
         known_kind = -1
+        # Payloads mostly look like the one before: then its group need not be found again.
+        length, head = -1, b""
+        add_value: Callable[[bytes], None]
+        add_call: Callable[[int], None]
         for span in spans:
             attributes = span.attributes
             last = attributes[-1] if len(attributes) > 1 else b""
@@ -164,14 +168,17 @@ class Decoder:
                 last = attributes[-1] = key_first(last)
             operation = texts.get(attributes[0]) if last.startswith(PAYLOAD) else None
             if operation is not None:
-                length = len(last)
-                at = offsets.get(length) or self._offset(length)
-                key = (schema, length, last[: at + HEADER.size])
-                group = groups.get(key)
-                if group is None:
-                    group = groups[key] = PayloadGroup(schema, at)
-                group.values.append(last)
-                group.calls.append(index)
+                if len(last) != length or not last.startswith(head):
+                    length = len(last)
+                    at = offsets.get(length) or self._offset(length)
+                    head = last[: at + HEADER.size]
+                    key = (schema, length, head)
+                    group = groups.get(key)
+                    if group is None:
+                        group = groups[key] = PayloadGroup(schema, at)
+                    add_value, add_call = group.values.append, group.calls.append
+                add_value(last)
+                add_call(index)
             else:
                 operation = self._look_at_all(schema, attributes, index, calls)
             if span.status and (error := _error_of(span)):
