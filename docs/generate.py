@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def metrics(groups: Sequence[Group]) -> str:
 
 def settings(_: Sequence[Group]) -> str:
     """All settings of the application side in one table; their meaning stands in the docstring of `Settings`."""
-    meanings = dict(re.findall(r"^ {8}(\w+): (.+)\.$", Settings.__doc__ or "", re.MULTILINE))
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+)\.$", cleandoc(Settings.__doc__ or ""), re.MULTILINE))
     rows = [
         (
             f"`{one.name}`",
