@@ -4,7 +4,7 @@ Requests of multi-row spans go to the connector in this process; event time runs
 fill, age and merge as they do in days of service. Resident memory is printed after every twentieth of the rows, with
 what the allocator holds free given back, so that it shows what is in use. Warm-up ends when both bounds are reached:
 1,000,000 predictions that wait for labels, and 360 panes a model. Flat means: the mean of the last third of what
-follows is within 10 % of the mean of its first third; sorted runs of recent ids merge by doubling, which alone makes
+follows is within 5 % of the mean of its first third; sorted runs of recent ids merge by doubling, which alone makes
 it breathe by some per cent. Run: ``python benchmarks/bench_memory.py [--rows N]``.
 """
 
@@ -90,7 +90,7 @@ def main() -> None:
     after = resident[warm:]
     third = max(1, len(after) // 3)
     first, last = statistics.mean(after[:third]), statistics.mean(after[-third:])
-    verdict = "flat" if last <= 1.1 * first else "NOT FLAT"
+    verdict = "flat" if last <= 1.05 * first else "NOT FLAT"
     console.print(
         f"after warm-up: first third {first:.0f} MiB, last third {last:.0f} MiB,"
         f" highest {max(after):.0f} MiB: {verdict}"
