@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan import payload
-from mlspan.columns import CATEGORICAL
+from mlspan.columns import CATEGORICAL, F4
 
 
 class Schema:
@@ -47,12 +47,13 @@ class Input:
         columns: columns of the call, captured or not.
         schema: the captured columns; None when nothing is captured.
         cells: (n_captured, n_columns) float32, or uint32 where a column is categorical; None when only the answers are.
+        row: the cells of a single row of numbers as bytes, where they were taken so; None: see `cells`.
         indices: (n_captured,) uint32 row numbers, or None when all rows are captured.
         error: why columns or all of the input are not captured, without data; or None.
         max_rows: the user's bound on captured rows.
     """
 
-    __slots__ = ("cells", "columns", "error", "indices", "max_rows", "rows", "schema")
+    __slots__ = ("_cells", "columns", "error", "indices", "max_rows", "row", "rows", "schema")
 
     def __init__(
         self,
@@ -63,14 +64,27 @@ class Input:
         indices: NDArray[np.uint32] | None = None,
         error: str | None = None,
         max_rows: int = 1024,
+        row: bytes | None = None,
     ) -> None:
         self.rows = rows
         self.columns = columns
         self.schema = schema
-        self.cells = cells
+        self._cells = cells
+        self.row = row
         self.indices = indices
         self.error = error
         self.max_rows = max_rows
+
+    @property
+    def cells(self) -> NDArray[Any] | None:
+        """See the class."""
+        if self._cells is None and self.row is not None:
+            self._cells = np.frombuffer(self.row, F4).reshape(1, -1)
+        return self._cells
+
+    @cells.setter
+    def cells(self, cells: NDArray[Any] | None) -> None:
+        self._cells = cells
 
 
 class Output:

@@ -6,7 +6,7 @@ outputs, NaN, ids of the user's) is left to them. Memory: a header of a few byte
 """
 
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -29,18 +29,12 @@ _TAILS: Final = tuple(Struct(f"<i{count}f") for count in range(MAX_CLASSES + 1))
 _NUMBER: Final = Struct("<f")
 
 
-class Answer(NamedTuple):
-    """The payload of a one-row call, the class or number it answered, and that class's probability."""
-
-    data: bytes
-    value: str | float
-    score: float | None
-
-
 def answer_row(
     operation: str, result: object, captured: Input, classes: Classes | None, max_bytes: int, limiter: ByteBudget
-) -> Answer | None:
-    """Payload and answer of a one-row call; None for all that the general way has to look at.
+) -> tuple[bytes, str | float, float | None] | None:
+    """The payload of a one-row call, the class or number it answered, and that class's probability.
+
+    None for all that the general way has to look at.
 
     Args:
         operation: the method's name.
@@ -50,9 +44,13 @@ def answer_row(
         max_bytes: bound on the payload.
         limiter: the process's byte budget, from which the payload's size is taken when there is an answer.
     """
-    schema, cells = captured.schema, captured.cells
-    if type(result) is not np.ndarray or len(result) != 1 or schema is None or cells is None:
+    schema, cells = captured.schema, captured.row
+    if type(result) is not np.ndarray or len(result) != 1 or schema is None:
         return None
+    if cells is None:
+        if captured.cells is None:
+            return None
+        cells = captured.cells.tobytes()
     if classes is not None and classes.outputs != 1:
         return None
     score = None
@@ -87,10 +85,10 @@ def answer_row(
             return None
         head = schema.heads.get(-1) or _head(schema, -1, PREDICTION_NUMBER, SCORE_NONE, 0)
         tail = _NUMBER.pack(value)
-    data = head + cells.tobytes() + tail
+    data = head + cells + tail
     if len(data) > max_bytes or not limiter.take(len(data)):
         return None
-    return Answer(data, value, score)
+    return data, value, score
 
 
 def _head(schema: Schema, key: int, prediction_kind: int, score_kind: int, scores: int) -> bytes:

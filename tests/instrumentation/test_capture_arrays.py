@@ -219,6 +219,11 @@ def test_lists_of_mixed_rows() -> None:
     assert columns(capture([["1.5"]])) == {"x0": ("categorical", [code("1.5")])}
 
 
+def test_cells_of_different_shapes() -> None:
+    """Rows of one length whose cells have different shapes: the column that holds lists is left out, nothing fails."""
+    assert capture([[[None], [None]], [None, []]]).error == "columns of unsupported type: 1"
+
+
 def test_lists_of_dictionaries() -> None:
     """Keys are columns in alphabetical order; what a row lacks is missing."""
     captured = capture([{"b": "x", "a": 1}, {"a": 2, "c": 3.5}])

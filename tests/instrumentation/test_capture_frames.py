@@ -139,6 +139,25 @@ def test_changed_dtypes_under_the_same_columns() -> None:
         assert columns(capture_input(frame, None, settings, budget))["changing"] == (kind, cells)
 
 
+def test_a_single_column_that_becomes_categories_of_numbers() -> None:
+    """Categories are read as categories, though pandas shows them as a read-only array of numbers."""
+    settings, budget = Settings(), ByteBudget()
+    for _ in range(2):
+        plain = capture_input(pd.DataFrame({"only": [1, 2]}), None, settings, budget)
+        assert columns(plain)["only"] == ("numeric", [1, 2])
+        chosen = capture_input(pd.DataFrame({"only": pd.Categorical([1, 2])}), None, settings, budget)
+        assert columns(chosen)["only"] == ("categorical", [code("1"), code("2")])
+
+
+def test_one_row_beyond_float32_is_infinite() -> None:
+    """One row of a frame of numbers is what numpy makes of it: beyond float32, infinity, without a warning."""
+    settings, budget = Settings(), ByteBudget()
+    for _ in range(2):  # the second time the columns are known
+        captured = capture_input(pd.DataFrame({"x": [1e300], "y": [-0.5]}), None, settings, budget)
+        assert captured.cells is not None
+        assert captured.cells.tolist() == [[np.inf, -0.5]]
+
+
 def test_column_names() -> None:
     """Names are texts; those of several levels are joined, repeated ones told apart, long ones cut."""
     assert list(columns(capture(pd.DataFrame([[1, 2.5]])))) == ["0", "1"]

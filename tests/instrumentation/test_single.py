@@ -43,9 +43,10 @@ def test_equals_the_general_way(operation: str, result: Any, classes: Any) -> No
     quick = answer_row(operation, result, captured, classes, SETTINGS.max_bytes, ByteBudget())
     output = capture_output(operation, result, captured, classes)
     assert quick is not None
-    assert quick.data == pack(captured, output, SETTINGS, ByteBudget())
-    assert (quick.value, quick.score) == (output.value, output.score)
-    assert type(quick.value) is type(output.value)
+    data, value, score = quick
+    assert data == pack(captured, output, SETTINGS, ByteBudget())
+    assert (value, score) == (output.value, output.score)
+    assert type(value) is type(output.value)
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,19 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlspan.inputs.arrays import ArraySource, open_array
 from mlspan.inputs.arrow import TableSource
 from mlspan.inputs.base import Block, Indices, Source, UnsupportedInputError
 from mlspan.inputs.lists import open_list
 from mlspan.inputs.pandas import FrameSource, open_series
+from mlspan.inputs.pandas import numbers_of as frame_numbers_of
 from mlspan.inputs.polars import PolarsSource
 from mlspan.inputs.sparse import SparseSource
 from mlspan.inputs.texts import TextSource
 
-__all__ = ["ArraySource", "Block", "Indices", "Source", "UnsupportedInputError", "open_input"]
+__all__ = ["ArraySource", "Block", "Indices", "Source", "UnsupportedInputError", "numbers_of", "open_input"]
 
 _Opener = Callable[[Any], Source]
 
@@ -65,6 +67,13 @@ _LAZY: Final = ("compute", "collect", "persist")
 """What has one of these would be computed by being read."""
 
 _openers: dict[type, _Opener | None] = {}
+
+
+def numbers_of(X: object) -> tuple[tuple[str, ...] | None, NDArray[Any]] | None:
+    """Names and values of an input that is a matrix of numbers already; None for all that has to be opened."""
+    if type(X) is np.ndarray:
+        return (None, X) if X.ndim == 2 and X.dtype.kind in "fiu" else None
+    return frame_numbers_of(X) if _openers.get(type(X)) is FrameSource else None
 
 
 def open_input(X: object) -> Source:

@@ -4,6 +4,7 @@ Rows are lists, tuples or arrays of one length, or dictionaries (as a DictVector
 alphabetical order). Iterators and generators are never touched.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -41,9 +42,10 @@ class RowsSource:
             raise UnsupportedInputError("unsupported input: rows of different lengths")
         wanted = slice(0, width) if positions is None else positions
         if sampled and (isinstance(sampled[0], np.ndarray) or {type(value) for value in sampled[0]} <= _NUMBERS):
-            matrix = np.asarray(sampled)
-            if matrix.dtype.kind in "fiub":
-                return [Block(slice(0, width), matrix[:, wanted])]
+            with contextlib.suppress(ValueError):  # rows of one length may hold cells of different shapes
+                matrix = np.asarray(sampled)
+                if matrix.dtype.kind in "fiub":
+                    return [Block(slice(0, width), matrix[:, wanted])]
         at = range(width) if positions is None else positions.tolist()
         return [Block(slot, [row[j] for row in sampled]) for slot, j in enumerate(at)]
 

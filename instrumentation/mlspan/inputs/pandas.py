@@ -91,7 +91,7 @@ class FrameSource:
     """A pandas DataFrame."""
 
     __slots__ = (
-        *("_array", "_frame", "_layout", "_readers", "_uniform"),
+        *("_frame", "_layout", "_readers", "_uniform"),
         *("columns", "names", "python_columns", "rows"),
     )
 
@@ -103,16 +103,8 @@ class FrameSource:
         self.names = layout.names
         self.columns = len(layout.names)
         self.python_columns = 0
-        self._array: NDArray[Any] | None = None
         self._readers = ""
         self._uniform = True
-        if layout.uniform and self.rows:
-            array = frame.to_numpy()
-            # The same memory twice is the frame's own: one block of numbers. Anything else (the dtypes may have changed
-            # under the same names, to categories of numbers) would have been put together anew.
-            if array.dtype.kind in "fiu" and np.may_share_memory(array, frame.to_numpy()):
-                self._array = array
-                return
         self._readers, self._uniform = layout.readers(frame)
         self.python_columns = sum(map(self._readers.count, _PYTHON))
 
@@ -126,13 +118,11 @@ class FrameSource:
         return self._by_column(indices, at)
 
     def _numbers(self, indices: Indices | None, positions: Indices | None, width: int) -> NDArray[Any]:
-        array = self._array
-        if array is None:
-            frame = self._frame
-            if not self._uniform and indices is not None:
-                frame = frame.take(indices)
-                indices = None
-            array = frame.to_numpy()
+        frame = self._frame
+        if not self._uniform and indices is not None:
+            frame = frame.take(indices)
+            indices = None
+        array: NDArray[Any] = frame.to_numpy()
         if positions is not None:
             return array[:, positions] if indices is None else array[indices[:, None], positions]
         if width < self.columns:
@@ -179,6 +169,26 @@ class FrameSource:
         if self._layout.distinct:
             return self._frame[self._layout.labels[j]].array
         return self._frame.iloc[:, j].array
+
+
+def numbers_of(frame: Any) -> tuple[tuple[str, ...], NDArray[Any]] | None:
+    """Names and values of a frame that is one block of numbers, without a copy; None for any other frame.
+
+    For frames with columns that were seen before only: the first time, `FrameSource` finds out what they hold.
+    """
+    columns = frame.columns
+    known = _by_columns.get(id(columns))
+    layout = known[1] if known is not None and known[0]() is columns else _layout(columns)
+    if not layout.uniform:
+        return None
+    array: NDArray[Any] = frame.to_numpy()
+    # The frame's own memory is one block of numbers: the same twice, and read-only from pandas 3 on (so is a single
+    # column of anything). What was put together anew is not: the dtypes may have changed under the same names.
+    if array.dtype.kind in "fiu" and (
+        (not array.flags.writeable and len(layout.names) > 1) or np.may_share_memory(array, frame.to_numpy())
+    ):
+        return layout.names, array
+    return None
 
 
 def open_series(series: Any) -> "FrameSource | TextSource":
