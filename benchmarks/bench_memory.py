@@ -4,8 +4,8 @@ Requests of multi-row spans go to the connector in this process; event time runs
 fill, age and merge as they do in days of service. Resident memory is printed after every twentieth of the rows, with
 what the allocator holds free given back, so that it shows what is in use. Warm-up ends when both bounds are reached:
 1,000,000 predictions that wait for labels, and 360 panes a model. Flat means: the mean of the last third of what
-follows is within 5 % of the mean of its first third; sorted runs of recent ids merge by doubling, which alone makes
-it breathe by some per cent. Run: ``python benchmarks/bench_memory.py [--rows N]``.
+follows is within 5 % of the mean of its first third; the index of waiting predictions merges by doubling, which alone
+makes it breathe by some per cent. Run: ``python benchmarks/bench_memory.py [--rows N]``.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 Both run as processes of their own, OTLP/gRPC in and OTLP/gRPC out to the same kind of sink; a client sends prepared
 requests of 500 spans. CPU is the operating system's account of the process (user + system, all threads). Model
-spans have one row of 30 features; mlspan turns them into metrics and forwards them enriched, the Collector only
-forwards.
+spans have one row of 30 features; mlspan turns them into metrics, keeps its state on disk (as it does by default) and
+forwards them enriched, the Collector only forwards.
 Run: ``python benchmarks/bench_receiver.py [--spans N]``. The Collector is built at the first run (tests/servers).
 """
 
@@ -38,7 +38,7 @@ service: {pipelines: {traces: {receivers: [otlp], exporters: [otlp_grpc]}}}
 """
 MLSPAN: Final = """\
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "{grpc}"}}}}}}}}
-connectors: {{mlspan: {{reference: {{learn_rows: 2000}}}}}}
+connectors: {{mlspan: {{reference: {{learn_rows: 2000}}, store: {{path: "{state}"}}}}}}
 exporters:
   otlp_grpc: {{endpoint: "{sink}", tls: {{insecure: true}}, compression: none}}
   prometheus: {{endpoint: "{metrics}"}}
@@ -75,7 +75,7 @@ def _mlspan(sink: str) -> Iterator[tuple[int, str]]:
     grpc_at, metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
-        config.write_text(MLSPAN.format(grpc=grpc_at, sink=sink, metrics=metrics))
+        config.write_text(MLSPAN.format(grpc=grpc_at, sink=sink, metrics=metrics, state=Path(folder) / "state.db"))
         command = [sys.executable, "-m", "mlspan_processor", "run", "--config", str(config)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:

@@ -157,6 +157,8 @@ def _config(folder: Path, to: Addresses) -> dict[str, Any]:
                 "window": {"pane": f"{PANE_SECONDS:g}s", "min_rows": 2000},
                 "reference": {"path": str(folder / "reference")},
                 "metrics_flush_interval": f"{FLUSH_SECONDS}s",
+                # Every run is 2013 anew: nothing is to be there from the one before.
+                "store": {"path": ""},
             }
         },
         "exporters": exporters,

@@ -14,12 +14,11 @@ from mlspan.payload import PREDICTION_CLASS
 from mlspan.semconv import attributes as names
 from mlspan.semconv.metrics import ML_PREDICTION_COUNT
 from mlspan_processor.decode import Calls
-from mlspan_processor.duplicates import RecentSpans, span_keys
+from mlspan_processor.duplicates import RecentSpans, recent_keys, span_keys
 from mlspan_processor.instruments import MAX_CLASSES, OVERFLOW, Attributes, Instruments
 from mlspan_processor.rows import Block
 
 _SECOND: Final = 1_000_000_000
-_ODD: Final = np.uint64(0x9E3779B97F4A7C15)
 _LAST: Final = np.iinfo(np.int64).max
 OTHER_CLASS: Final = "_OTHER"
 Key = tuple[str, str]
@@ -51,8 +50,7 @@ class Batch:
             self.weights[at] = list(calls.weights.values())
             self.known_weight[at] = True
         self.traces, self.spans = span_keys(calls.trace_ids, calls.span_ids)
-        # Multiplied, since tracers of Zipkin's kind give a root span the low half of its trace id.
-        self.fresh = recent.fresh(self.traces[:, 1] * _ODD ^ self.spans)
+        self.fresh = recent.fresh(recent_keys(self.traces, self.spans))
         self.kind_of = np.array(calls.kind_of, np.intp)
 
 

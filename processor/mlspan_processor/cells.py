@@ -86,6 +86,7 @@ class Reference:
         self.features: tuple[FeatureProfile, ...] = (*profile.features, *extra)
         self.layout = Layout(self.features)
         self.n_inputs = len(profile.features)
+        self.n_input_cells = int(self.layout.starts[self.n_inputs]) if extra else self.layout.n_cells
         edges = [self._edges(feature) for feature in profile.features]
         longest = max(map(len, edges), default=0)
         self.edges = np.full((len(edges), longest), np.inf, np.float32)
@@ -270,9 +271,16 @@ class CellCounts:
         self.rows += float(weights.sum())
         self.squares += float(weights @ weights)
 
-    def merge(self, other: "CellCounts") -> None:
-        """Add another's rows."""
-        self.counts += other.counts
+    def widened(self, n_cells: int, kept: int) -> "CellCounts":
+        """The same rows in a layout of more cells, of which the first `kept` mean what they meant; the others begin
+        anew."""
+        wide = CellCounts(n_cells, len(self.finite))
+        wide.merge(self, kept)
+        return wide
+
+    def merge(self, other: "CellCounts", cells: int | None = None) -> None:
+        """Add another's rows; of its cells only the first `cells`, where given."""
+        self.counts[:cells] += other.counts[:cells]
         self.finite += other.finite
         self.sums += other.sums
         self.rows += other.rows

@@ -1,38 +1,42 @@
 """The connector ``mlspan``: chunks in from receivers' threads, one thread that owns the state, chunks out.
 
 Reads trace and log chunks; writes enriched traces, metrics and logs to `outputs`. Requests that mention no
-model are handed on in the caller's thread as the bytes that came. The others wait in a bounded queue (full:
-RetryableError, so that the sender tries again), are taken up to 64 at a time, and go on in the order they
-came, whatever happens to their statistics.
+model are handed on in the caller's thread as the bytes that came. The others wait in a bounded queue (inbox.py;
+full: RetryableError, so that the sender tries again), are taken in batches, and go on in the order they
+came, whatever happens to their statistics. Requests that carry labels are written down before they are acknowledged,
+where there is a store (see store/).
 Memory: the queue's bytes, at most 256 requests or 8 MiB parsed, and the state.
 """
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from google.protobuf.message import DecodeError
 
 from mlspan_processor import lean
 from mlspan_processor.feedback import log_labels
+from mlspan_processor.inbox import RETRY_AFTER_SECONDS, Inbox, Task
 from mlspan_processor.labels import Label, LabelReceipt
 from mlspan_processor.records import Chunk, Consumer, ItemError, RetryableError, Signal
 from mlspan_processor.settings import MlspanSettings
 from mlspan_processor.state import State
+from mlspan_processor.store.journal import NOT_WRITTEN, Entry, labels_from_bytes, labels_to_bytes
+from mlspan_processor.store.opening import open_keeper
 
-MAX_REQUESTS: Final = 256
-MAX_BYTES: Final = 8 * 1024 * 1024
-"""A batch holds at most so many requests, and hardly more bytes."""
-GATHER_SECONDS: Final = 0.05
-"""How long the first request of a batch waits for others: what numpy costs, it costs a batch."""
-RETRY_AFTER_SECONDS: Final = 1.0
-ANSWER_SECONDS: Final = 30.0
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlspan_processor.store.keeper import Keeper
+
 FORWARD_SECONDS: Final = 5.0
+NOTIFY_SECONDS: Final = 2.0
+LABELS: Final = "labels"
+"""Kind of a journal entry with labels that came by `submit_labels`."""
 _FEEDBACK: Final = b"ml.feedback."
 _FEEDBACK_LABEL: Final = b"ml.feedback.label"
 _FEEDBACK_EVENT: Final = b"ml.feedback"
@@ -41,11 +45,11 @@ _SECOND: Final = 1_000_000_000
 _log = logging.getLogger(__name__)
 
 
-class _Task(NamedTuple):
-    """Something to do on the state thread, between chunks."""
+@dataclass(frozen=True, slots=True)
+class _Labelled(Chunk):
+    """A chunk that may carry labels; `entry` is its number in the journal."""
 
-    work: Callable[[], Any]
-    answer: "Future[Any]"
+    entry: int = NOT_WRITTEN
 
 
 class MlspanConnector:
@@ -65,18 +69,13 @@ class MlspanConnector:
         self.outputs: dict[Signal, Consumer] = {}
         self._clock = clock
         self._state = State(self.config, clock())
-        self._queue: deque[Chunk | _Task] = deque()
-        self._queued_bytes = 0
-        self._queued_requests = 0
-        self._queued_tasks = 0
-        self._busy = False
-        self._changed = threading.Condition()
+        self._inbox = Inbox(name, self.config.queue.max_requests, self.config.queue.max_bytes)
         self._thread: threading.Thread | None = None
-        self._closing = False
+        self.state_dir: Path | None = None
+        """Where the state's file is when the settings do not say; None: in memory."""
+        self._keeper: Keeper | None = None
         self._next_flush = clock() + self._interval
-        self._counts = dict.fromkeys(
-            ("refused_requests", "unforwarded_items", "unreadable_requests", "passed_requests"), 0
-        )
+        self._counts = dict.fromkeys(("unforwarded_items", "unreadable_requests", "passed_requests"), 0)
 
     # --- from any thread
     # -----------------------------------------------------------------------------------------
@@ -98,25 +97,10 @@ class MlspanConnector:
             if output is not None:
                 output.consume(chunk)
             return
-        with self._changed:
-            limit = self.config.queue
-            if self._queued_requests >= limit.max_requests or (
-                self._queued_bytes and self._queued_bytes + len(data) > limit.max_bytes
-            ):
-                self._counts["refused_requests"] += 1
-                raise RetryableError(
-                    f'connector "{self.name}": its queue of {limit.max_requests} requests'
-                    f" and {limit.max_bytes} bytes is full",
-                    RETRY_AFTER_SECONDS,
-                )
-            if self._closing:
-                raise RetryableError(f'connector "{self.name}" is shutting down', RETRY_AFTER_SECONDS)
-            self._queue.append(chunk)
-            self._queued_bytes += len(data)
-            self._queued_requests += 1
-            # The state thread waits for the first request, then for a batch: what comes between wakes nobody.
-            if len(self._queue) == 1 or self._is_batch():
-                self._changed.notify_all()
+        if chunk.signal is Signal.LOGS or _FEEDBACK_LABEL in data:
+            self._inbox.put(chunk, partial(self._written_down, chunk))
+        else:
+            self._inbox.put(chunk)
 
     def submit_labels(self, labels: list[Label]) -> LabelReceipt:
         """Take labels and say what became of them.
@@ -124,14 +108,23 @@ class MlspanConnector:
         Raises:
             RetryableError: the state thread did not get to it in time.
         """
-        receipt: LabelReceipt = self._ask(lambda: self._state.submit(labels, self._clock()))
-        return receipt
+        entry = self._write_down(LABELS, labels_to_bytes(labels)) if self._keeper else NOT_WRITTEN
+        if entry != NOT_WRITTEN and self._inbox.stopped:
+            raise RetryableError(f'connector "{self.name}" has shut down', RETRY_AFTER_SECONDS)
+        receipt: LabelReceipt = self._ask(partial(self._submit, labels, entry))
+        return replace(receipt, durable=entry != NOT_WRITTEN)
 
     def status(self) -> dict[str, Any]:
         """Models, label counts and counters, JSON-able."""
         status: dict[str, Any] = self._ask(self._state.status)
         status["counters"].update(self._own_counters())
+        keeper = self._keeper
+        status["store"] = {"path": str(keeper.path) if keeper else None, "problems": self.problems()}
         return status
+
+    def problems(self) -> list[str]:
+        """What a person should know, though the processor runs: state that is not on disk."""
+        return [self._keeper.problem] if self._keeper is not None and self._keeper.problem else []
 
     def report(
         self, model: str, version: str | None = None, start_ns: int | None = None, end_ns: int | None = None
@@ -145,25 +138,41 @@ class MlspanConnector:
         found: dict[str, Any] = self._ask(lambda: self._state.report(model, version, start_ns, end_ns))
         return found
 
+    def incidents(self) -> dict[str, Any]:
+        """Incidents that are open, and the last closed ones, JSON-able.
+
+        Raises:
+            RetryableError: the state thread did not get to it in time.
+        """
+        found: dict[str, Any] = self._ask(self._state.judge.report)
+        return found
+
     def counters(self) -> Mapping[str, int | float]:
         """Everything that is counted, by name."""
         return {**self._state.all_counters(), **self._own_counters()}
 
     def start(self) -> None:
-        """Start the state thread; `outputs` is set."""
+        """Take over the state of an earlier process, and start the state thread; `outputs` is set.
+
+        Raises:
+            StartError: the state's file cannot be used.
+        """
         if self._thread is None:
+            self._open()
+            self._state.judge.notifier.start()
             self._thread = threading.Thread(target=self._run, name=f"{self.name}-state", daemon=True)
             self._thread.start()
 
     def shutdown(self, timeout_seconds: float = 10.0) -> None:
         """Work off the queue, send the last metrics, stop; safe twice and before start."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        self._inbox.close()
         if self._thread is not None:
             self._thread.join(timeout_seconds)
-        with self._changed:
-            left = sum(one.items for one in self._queue if isinstance(one, Chunk))
+        elif self._keeper is not None:
+            self._keeper.close()
+        # What the last look has opened or closed is told, even where it takes a moment longer.
+        self._state.judge.notifier.shutdown(min(timeout_seconds, NOTIFY_SECONDS))
+        left = self._inbox.left()
         if left:
             self._counts["unforwarded_items"] += left
             _log.error('connector "%s": %d items were not handed on when its time was up', self.name, left)
@@ -174,9 +183,7 @@ class MlspanConnector:
         Raises:
             TimeoutError: it has not, within the time.
         """
-        with self._changed:
-            idle = self._changed.wait_for(lambda: not self._queue and not self._busy, timeout_seconds)
-        if not idle:
+        if not self._inbox.drain(timeout_seconds):
             raise TimeoutError(f'connector "{self.name}" still has work after {timeout_seconds} s')
 
     def flush(self) -> None:
@@ -188,61 +195,38 @@ class MlspanConnector:
 
     def _run(self) -> None:
         while True:
-            taken = self._take()
+            taken = self._inbox.take(min(1.0, self.config.metrics_flush_interval))
             if taken is None:
                 break
             self._work(taken)
             self._tick_if_due()
         self._guarded("flush", self._flush)
+        self._inbox.stop()
+        if self._keeper is not None:
+            self._guarded("save", partial(self._keeper.save, self._state, self._clock()))
+            self._keeper.close()
 
-    def _take(self) -> list[Chunk | _Task] | None:
-        """A batch of requests; an empty list when it is time to look at the clock; None at the end."""
-        with self._changed:
-            self._busy = False
-            self._changed.notify_all()
-            if not self._queue:
-                if self._closing:
-                    return None
-                self._changed.wait(min(1.0, self.config.metrics_flush_interval))
-            if self._queue:
-                self._changed.wait_for(self._is_batch, GATHER_SECONDS)
-            taken: list[Chunk | _Task] = []
-            size = 0
-            while self._queue and len(taken) < MAX_REQUESTS and size < MAX_BYTES:
-                one = self._queue.popleft()
-                if isinstance(one, Chunk):
-                    size += len(one.data)
-                    self._queued_requests -= 1
-                else:
-                    self._queued_tasks -= 1
-                taken.append(one)
-            self._queued_bytes -= size
-            self._busy = bool(taken)
-            return taken
-
-    def _is_batch(self) -> bool:
-        """Whether what is queued need not wait for more: it fills a batch, or somebody waits for an answer."""
-        return (
-            self._closing
-            or self._queued_tasks > 0
-            or self._queued_requests >= MAX_REQUESTS
-            or self._queued_bytes >= MAX_BYTES
-        )
-
-    def _work(self, taken: list[Chunk | _Task]) -> None:
+    def _work(self, taken: list[Chunk | Task]) -> None:
         """Chunks between two tasks are one batch."""
         batch: list[Chunk] = []
         for one in taken:
             if isinstance(one, Chunk):
                 batch.append(one)
                 continue
-            self._guarded("batch", partial(self._batch, batch))
+            self._finish(batch)
             batch = []
             try:
                 one.answer.set_result(one.work())
             except Exception as error:  # noqa: BLE001 the one who asked gets it
                 one.answer.set_exception(error)
-        self._guarded("batch", partial(self._batch, batch))
+        self._finish(batch)
+
+    def _finish(self, chunks: list[Chunk]) -> None:
+        self._guarded("batch", partial(self._batch, chunks))
+        if self._keeper is not None:
+            for chunk in chunks:
+                if isinstance(chunk, _Labelled):
+                    self._keeper.journal.applied(chunk.entry)
 
     def _batch(self, chunks: list[Chunk]) -> None:
         now = self._clock()
@@ -258,7 +242,7 @@ class MlspanConnector:
                 self._counts["unreadable_requests"] += 1
                 self._state.warn_once("parse", "a request could not be read", error)
                 parsed.append((chunk, None))
-        requests = [(request, _FEEDBACK_LABEL in chunk.data) for chunk, request in parsed if request is not None]
+        requests = [(request, isinstance(chunk, _Labelled)) for chunk, request in parsed if request is not None]
         if requests:
             # Whatever becomes of their statistics, the requests have been acknowledged: they go on.
             self._guarded("spans", partial(self._state.process, requests, now))
@@ -285,7 +269,7 @@ class MlspanConnector:
                 return
             except RetryableError as error:
                 wait = min(error.retry_after_seconds or 0.05, 0.5)
-                if self._closing or time.monotonic() + wait > deadline:
+                if self._inbox.closing or time.monotonic() + wait > deadline:
                     self._lost(chunk, error)
                     return
                 time.sleep(wait)
@@ -298,10 +282,19 @@ class MlspanConnector:
         kind = "output" if isinstance(error, ItemError) else type(error).__name__
         self._state.warn_once(f"forward:{chunk.signal.value}:{kind}", f"{chunk.signal.value} not taken", error)
 
+    def _submit(self, labels: list[Label], entry: int) -> LabelReceipt:
+        receipt = self._state.submit(labels, self._clock())
+        if self._keeper is not None:
+            self._keeper.journal.applied(entry)
+        return receipt
+
     def _tick_if_due(self) -> None:
         now = self._clock()
-        if now >= self._next_flush:
+        # A clock that was set back must not put it off.
+        if not self._next_flush - self._interval <= now < self._next_flush:
             self._guarded("flush", self._flush)
+        if self._keeper is not None and self._keeper.is_due(now):
+            self._guarded("save", partial(self._keeper.save, self._state, now))
 
     def _flush(self) -> None:
         now = self._clock()
@@ -322,19 +315,49 @@ class MlspanConnector:
         thread = self._thread
         if thread is None or not thread.is_alive() or thread is threading.current_thread():
             return work()
-        task = _Task(work, Future())
-        with self._changed:
-            self._queue.append(task)
-            self._queued_tasks += 1
-            self._changed.notify_all()
+        return self._inbox.ask(work)
+
+    # --- the store
+    # ------------------------------------------------------------------------------------------------
+
+    def _written_down(self, chunk: Chunk) -> _Labelled:
+        return _Labelled(chunk.signal, chunk.data, chunk.items, self._write_down(chunk.signal.value, chunk.data))
+
+    def _write_down(self, kind: str, data: bytes) -> int:
+        """Keep a request with labels until their effect is on disk; its number in the journal."""
+        return NOT_WRITTEN if self._keeper is None else self._keeper.write_down(kind, data, self._clock())
+
+    def _open(self) -> None:
+        """Read the state of an earlier process, and apply the labels that had not been saved."""
+        now = self._clock()
+        self._keeper = keeper = open_keeper(self.config, self.name, self.state_dir)
+        if keeper is None:
+            return
         try:
-            return task.answer.result(ANSWER_SECONDS)
-        except TimeoutError:
-            raise RetryableError(f'connector "{self.name}" is busy', RETRY_AFTER_SECONDS) from None
+            keeper.restore(self._state, now)
+        except Exception as error:  # noqa: BLE001 whatever is in the file must not keep the processor from starting
+            _log.debug("what could not be read", exc_info=error)
+            keeper.begin_anew(f"{type(error).__name__}: {error}")
+            self._state = State(self.config, now)
+            keeper.restore(self._state, now)
+        self._state.save = partial(keeper.save, self._state)
+        for entry in keeper.left_over():
+            self._guarded("journal", partial(self._again, entry))
+            keeper.journal.applied(entry.number)
+
+    def _again(self, entry: Entry) -> None:
+        """Apply a request that an earlier process had acknowledged; it was handed on, or lost, by then."""
+        if entry.kind == LABELS:
+            self._state.submit(labels_from_bytes(entry.data), entry.at)
+        elif entry.kind == Signal.LOGS.value:
+            self._feedback(entry.data, entry.at)
+        else:
+            self._state.process([(lean.parse(entry.data), True)], entry.at)
 
     @property
     def _interval(self) -> int:
         return int(self.config.metrics_flush_interval * _SECOND)
 
     def _own_counters(self) -> dict[str, int | float]:
-        return {**self._counts, "queued_requests": self._queued_requests, "queued_bytes": self._queued_bytes}
+        kept = self._keeper.counters() if self._keeper is not None else {}
+        return {**self._counts, **kept, **self._inbox.counters()}

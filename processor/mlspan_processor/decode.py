@@ -82,13 +82,14 @@ class Calls:
         positions: where the payload attribute is, for calls where it is not last.
         ids: the id attribute of calls that something else has touched; others have theirs in the payload.
         bare: calls without a payload, with (rows, predicted class) from the readable attributes.
+        resources: raw resources, each with the number of calls before it.
         feedback: labels carried by spans.
         unreadable_feedback: feedback spans without an id or a label.
     """
 
     __slots__ = (
         "_kind_index", "bare", "ends", "feedback", "groups", "ids", "kind_of", "kinds", "positions",
-        "span_ids", "spans", "starts", "trace_ids", "unreadable_feedback", "weights",
+        "resources", "span_ids", "spans", "starts", "trace_ids", "unreadable_feedback", "weights",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -105,6 +106,7 @@ class Calls:
         self.positions: dict[int, int] = {}
         self.ids: dict[int, str] = {}
         self.bare: dict[int, tuple[int, str]] = {}
+        self.resources: list[tuple[int, bytes]] = []
         self.feedback: list[Feedback] = []
         self.unreadable_feedback = 0
 
@@ -139,6 +141,7 @@ class Decoder:
             has_feedback: whether the request's bytes mention a feedback label at all.
         """
         for resource_spans in request.resource_spans:
+            calls.resources.append((len(calls.spans), resource_spans.resource))
             for scope_spans in resource_spans.scope_spans:
                 schema = self._schemas.get(scope_spans.scope)
                 if schema.model is not None and schema.model[1]:

@@ -1,29 +1,44 @@
 """Stage 4, part 1: a span that an OTLP client sends twice counts once.
 
-In: the trace and span ids of a batch. Out: which spans are new. An id is remembered as 64 bits (low half of
-the trace id times an odd number, XOR span id) for at least half of the last `capacity` spans: generations of
-capacity / 2, the older of two dropped when the younger is full. Two different spans share
-a key with probability n / 2**64: 1e-13 at 2 million. Memory: 8 bytes an id, 16 MB by default.
+In: the trace and span ids of a batch. Out: which spans are new. An id is remembered as 64 bits (low half of the trace
+id times an odd number, XOR span id) in one of many short rings: a table of sets of 32 places, the set chosen by the
+mixed key, where the newest key takes the place of the oldest. There are one and a half times as many places as
+`capacity`, so that each of the last `capacity / 2` keys is still there but for one in some million (a Poisson tail);
+most are for longer. Two different spans are taken for one with probability 32 / 2**64.
+Memory: 12 bytes an id of the capacity, 24 MB by default, all of it from the start.
 """
+
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlspan_processor.runs import Keys
 
+_WAYS: Final = 32
+_SPARE: Final = 1.5
+_AT_ONCE: Final = 2048
+"""Keys whose sets are compared at once: their places stay in the processor's cache."""
+_MIX: Final = np.uint64(0x9E3779B97F4A7C15)
+_HALF: Final = np.uint64(32)
+_ODD: Final = np.uint64(0x9E3779B97F4A7C15)
+_NOTHING: Final = np.uint64(0)
+_STAND_IN: Final = np.uint64(0xA0761D6478BD642F)
+
 
 class RecentSpans:
     """The ids of recent spans."""
 
     def __init__(self, capacity: int = 2_000_000) -> None:
-        self._half = max(1, capacity // 2)
-        self._young = _KeySet()
-        self._old = _KeySet()
+        n_sets = max(1, -(-int(capacity * _SPARE) // _WAYS))
+        # Written to, not only reserved: memory that is needed in the end is taken at the start.
+        self._keys = np.full((n_sets, _WAYS), _NOTHING, np.uint64)
+        self._next = np.full(n_sets, 0, np.uint8)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the remembered keys."""
-        return self._young.nbytes + self._old.nbytes
+        """Bytes of the table, the same at all times."""
+        return self._keys.nbytes + self._next.nbytes
 
     def fresh(self, keys: Keys) -> NDArray[np.bool_]:
         """Which of these spans (n,) are new; remembers them. Of equal keys within the batch, the first is
@@ -32,44 +47,54 @@ class RecentSpans:
         ordered = keys[order]
         new = np.ones(len(keys), bool)
         new[1:] = ordered[1:] != ordered[:-1]
-        new &= ~self._young.contains(ordered)
-        new &= ~self._old.contains(ordered)
-        self._young.add(ordered[new])
-        if len(self._young) >= self._half:
-            self._old, self._young = self._young, _KeySet()
+        ordered = np.where(ordered == _NOTHING, _STAND_IN, ordered)
+        sets = self._sets(ordered)
+        new &= ~self._contains(ordered, sets)
+        self._add(ordered[new], sets[new])
         fresh = np.empty(len(keys), bool)
         fresh[order] = new
         return fresh
 
+    def seen(self, keys: Keys) -> NDArray[np.bool_]:
+        """Which of these spans (n,) are remembered; remembers nothing."""
+        keys = np.where(keys == _NOTHING, _STAND_IN, keys)
+        return self._contains(keys, self._sets(keys))
 
-class _KeySet:
-    """Sorted arrays of keys, merged as a binary counter adds (see runs.py); no positions, so that a merge is
-    one sort."""
+    def remember(self, keys: Keys) -> None:
+        """Take keys (n,) as seen, oldest first."""
+        for start in range(0, len(keys), _AT_ONCE):
+            self.fresh(keys[start : start + _AT_ONCE])
 
-    def __init__(self) -> None:
-        self._runs: list[Keys] = []
-
-    def __len__(self) -> int:
-        return sum(map(len, self._runs))
-
-    @property
-    def nbytes(self) -> int:
-        return sum(run.nbytes for run in self._runs)
-
-    def contains(self, keys: Keys) -> NDArray[np.bool_]:
+    def _contains(self, keys: Keys, sets: NDArray[np.intp]) -> NDArray[np.bool_]:
         found = np.zeros(len(keys), bool)
-        for run in self._runs:
-            at = np.searchsorted(run, keys)
-            found |= run.take(at, mode="clip") == keys
+        for start in range(0, len(keys), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            found[part] = (self._keys[sets[part]] == keys[part, None]).any(axis=1)
         return found
 
-    def add(self, keys: Keys) -> None:
-        if not len(keys):
-            return
-        while self._runs and len(self._runs[-1]) < 2 * len(keys):
-            keys = np.concatenate([self._runs.pop(), keys])
-            keys.sort(kind="stable")
-        self._runs.append(keys)
+    def _sets(self, keys: Keys) -> NDArray[np.intp]:
+        """The set of each key: the upper half of its product with an odd number, scaled to the sets."""
+        mixed = (keys * _MIX) >> _HALF
+        return ((mixed * np.uint64(len(self._next))) >> _HALF).astype(np.intp)
+
+    def _add(self, keys: Keys, sets: NDArray[np.intp]) -> None:
+        """Put different keys into their sets; several of one set take its places one after the other."""
+        order = np.argsort(sets, kind="stable")
+        sets = sets[order]
+        firsts = np.flatnonzero(np.diff(sets, prepend=-1))
+        counts = np.diff(firsts, append=len(sets))
+        rank = np.arange(len(sets)) - np.repeat(firsts, counts)
+        self._keys[sets, (self._next[sets] + rank) % _WAYS] = keys[order]
+        at = sets[firsts]
+        self._next[at] = (self._next[at] + counts) % _WAYS
+
+
+def recent_keys(traces: NDArray[np.uint64], spans: NDArray[np.uint64]) -> Keys:
+    """Keys (n,) of spans (n,) in traces (n, 2).
+
+    Multiplied, since tracers of Zipkin's kind give a root span the low half of its trace id.
+    """
+    return traces[:, 1] * _ODD ^ spans
 
 
 def span_keys(trace_ids: list[bytes], span_ids: list[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

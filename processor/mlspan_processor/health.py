@@ -1,7 +1,7 @@
 """The health_check extension and the server of the own metrics: two small HTTP endpoints.
 
 Health answers 200 once everything has started and 503 before and while stopping, as the Collector's
-extension does.
+extension does; `problems` in its body are for people, since no restart would mend them.
 """
 
 import time
@@ -35,7 +35,9 @@ class HealthServer:
         name: str,
         state: Callable[[], State],
         clock: Callable[[], float] = time.time,
+        problems: Callable[[], list[str]] = list,
     ) -> None:
+        self._problems = problems
         self._path = config.path
         self._state = state
         self._clock = clock
@@ -64,15 +66,15 @@ class HealthServer:
     async def _answer(self, _: web.Request) -> web.Response:
         state = self._state()
         ready = state is State.READY
-        return web.json_response(
-            {
-                "status": "Server available" if ready else "Server not available",
-                "state": state.value,
-                "upSince": datetime.fromtimestamp(self._since, UTC).isoformat(),
-                "uptime": f"{self._clock() - self._since:.3f}s",
-            },
-            status=200 if ready else 503,
-        )
+        body: dict[str, object] = {
+            "status": "Server available" if ready else "Server not available",
+            "state": state.value,
+            "upSince": datetime.fromtimestamp(self._since, UTC).isoformat(),
+            "uptime": f"{self._clock() - self._since:.3f}s",
+        }
+        if problems := self._problems():
+            body["problems"] = problems
+        return web.json_response(body, status=200 if ready else 503)
 
 
 class MetricsServer:

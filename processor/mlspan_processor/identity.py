@@ -55,6 +55,15 @@ def id_keys(ids: Sequence[str]) -> Keys:
     return keys
 
 
+def spans_of(ids: Sequence[str]) -> tuple[list[int], NDArray[np.uint64], NDArray[np.uint64]]:
+    """Which of these ids are default ones (their indices), and of those the traces (n, 2) and spans (n,), as in
+    `row_keys`."""
+    default = [i for i, text in enumerate(ids) if len(text) >= 51 and _DEFAULT.fullmatch(text)]
+    raw = bytes.fromhex("".join(ids[i][:32] + ids[i][33:49] for i in default))
+    halves = np.frombuffer(raw, "<u8").reshape(-1, 3)
+    return default, halves[:, :2], halves[:, 2]
+
+
 def _mix(x: Keys) -> Keys:
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2

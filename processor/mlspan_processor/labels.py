@@ -15,18 +15,18 @@ Memory: that of pending.py, and about 300 bytes a waiting label, 30 MB by defaul
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan_processor.identity import id_keys
+from mlspan_processor.identity import id_keys, spans_of
 from mlspan_processor.pending import Pending, Predictions
 from mlspan_processor.runs import SortedRuns
 
-STATES: Final = ("joined", "waiting", "expired", "duplicate", "conflicting", "invalid")
+STATES: Final = ("joined", "waiting", "expired", "duplicate", "conflicting", "not_captured", "invalid")
 MAX_TEXT: Final = 1024
 """Characters of a label, or of the model's name beside it."""
 
@@ -53,8 +53,9 @@ class LabelReceipt:
     """What became of a list of labels.
 
     Attributes:
-        joined, waiting, duplicate, conflicting: how many.
+        joined, waiting, duplicate, conflicting, not_captured: how many.
         rejected: (index, reason) of those that are invalid.
+        durable: whether they survive the process's end, now that this is told.
     """
 
     joined: int = 0
@@ -62,6 +63,8 @@ class LabelReceipt:
     duplicate: int = 0
     conflicting: int = 0
     rejected: tuple[tuple[int, str], ...] = ()
+    not_captured: int = 0
+    durable: bool = False
 
 
 class Join(NamedTuple):
@@ -75,7 +78,7 @@ class Predicted(NamedTuple):
     """What became of predictions.
 
     Attributes:
-        new: (n,) indices of the rows that were not known.
+        new: (n,) indices of the rows that were not known, and their `places` (n,).
         joins: rows that found their label.
         late_predictions, late_scores: places of labelled rows of which another call with the same id has now
             brought the
@@ -83,16 +86,19 @@ class Predicted(NamedTuple):
     """
 
     new: NDArray[np.intp]
+    places: NDArray[np.intp]
     joins: list[Join]
     late_predictions: NDArray[np.intp]
     late_scores: NDArray[np.intp]
 
 
 class Resolver(NamedTuple):
-    """What the join asks about model versions, by slot."""
+    """What the join asks: about model versions, by slot; and which spans, by traces (n, 2) and ids (n,), came
+    lately."""
 
     name: Callable[[int], str]
     value: Callable[[int, str | float], float | None]
+    seen: Callable[[NDArray[np.uint64], NDArray[np.uint64]], NDArray[np.bool_]]
 
 
 class Labels:
@@ -108,6 +114,7 @@ class Labels:
         self._waiting_capacity = waiting_capacity
         self._waiting: dict[int, list[tuple[Label, int, bool]]] = {}
         self._waiting_index = SortedRuns()
+        self._changed: set[int] | None = None
 
     @property
     def waiting(self) -> int:
@@ -122,7 +129,7 @@ class Labels:
         late_predictions, late_scores = (
             places[~np.isnan(labels[places])] for places in (added.filled_predictions, added.filled_scores)
         )
-        return Predicted(added.new, joins, late_predictions, late_scores)
+        return Predicted(added.new, added.places, joins, late_predictions, late_scores)
 
     def label(self, labels: Sequence[Label], now: int) -> tuple[LabelReceipt, list[Join]]:
         """Take labels in."""
@@ -133,7 +140,7 @@ class Labels:
         which, places = self.pending.find(keys, now - self._retention)
         for i, place in zip(which.tolist(), places.tolist(), strict=True):
             matches.setdefault(i, []).append(place)
-        waits: list[int] = []
+        absent: list[int] = []
         rejected: list[tuple[int, str]] = []
         for i, label in enumerate(labels):
             found = matches.get(i, [])
@@ -144,18 +151,20 @@ class Labels:
             elif (reason := _unusable(label)) is not None:
                 rejected.append((i, reason))
             elif not found:
-                waits.append(i)
+                absent.append(i)
             else:
                 state, reason = self._attach(label, found, joined)
                 self.counts[state] += state != "invalid"
                 if state == "invalid":
                     rejected.append((i, reason))
         self.counts["invalid"] += len(rejected)
+        waits = self._may_come(labels, absent, now - self._retention)
         self._hold([labels[i] for i in waits], keys[np.array(waits, np.intp)], now)
-        joins, waiting, duplicate, conflicting = (
-            self.counts[state] - before[state] for state in ("joined", "waiting", "duplicate", "conflicting")
+        joins, waiting, duplicate, conflicting, not_captured = (
+            self.counts[state] - before[state]
+            for state in ("joined", "waiting", "duplicate", "conflicting", "not_captured")
         )
-        receipt = LabelReceipt(joins, waiting, duplicate, conflicting, tuple(rejected))
+        receipt = LabelReceipt(joins, waiting, duplicate, conflicting, tuple(rejected), not_captured)
         return receipt, _joins(joined)
 
     def expire(self, now: int) -> None:
@@ -165,11 +174,55 @@ class Labels:
             if entries[0][1] > now - self._wait:
                 break  # insertion order is the order of arrival
             del self._waiting[key]
+            self._touch(key)
             self.counts["expired"] += sum(not done for _, _, done in entries)
         if len(self._waiting_index) > 2 * len(self._waiting) + 1024:
             waiting = np.fromiter(self._waiting, np.uint64, len(self._waiting))
             self._waiting_index = SortedRuns()
             self._waiting_index.add(waiting, np.zeros(len(waiting), np.uint32))
+
+    # --- for whoever keeps the waiting labels
+
+    def watch(self) -> None:
+        """Note from now on which waiting labels change."""
+        self._changed = set()
+
+    def changed(self) -> dict[int, list[tuple[Label, int, bool]]]:
+        """Waiting labels by key that are new, or have joined, since `unchanged` was called; [] for those gone: (label,
+        since when in nanoseconds, whether it has joined)."""
+        return {key: list(self._waiting.get(key, ())) for key in self._changed or ()}
+
+    def all_waiting(self) -> dict[int, list[tuple[Label, int, bool]]]:
+        """Every waiting label by key, the oldest first."""
+        return {key: list(entries) for key, entries in self._waiting.items()}
+
+    def unchanged(self) -> None:
+        """What `changed` told has been kept."""
+        if self._changed is not None:
+            self._changed = set()
+
+    def restore(self, waiting: Mapping[int, list[tuple[Label, int, bool]]]) -> None:
+        """Take the waiting labels of an earlier process, the oldest first."""
+        self._waiting = dict(waiting)
+        keys = np.fromiter(self._waiting, np.uint64, len(self._waiting))
+        self._waiting_index = SortedRuns()
+        self._waiting_index.add(keys, np.zeros(len(keys), np.uint32))
+
+    def _touch(self, key: int) -> None:
+        if self._changed is not None:
+            self._changed.add(key)
+
+    def _may_come(self, labels: Sequence[Label], absent: Sequence[int], since: int) -> list[int]:
+        """Those of the labels without a row for which one may still come; counts the others."""
+        default, traces, spans = spans_of([labels[i].prediction_id for i in absent])
+        seen = self._resolver.seen(traces, spans)
+        if not seen.any():
+            return list(absent)
+        places, which = np.unique(np.column_stack([traces[seen], spans[seen]]), axis=0, return_inverse=True)
+        known = self.pending.has_spans(places[:, :2], places[:, 2], since)[which.reshape(-1)]
+        never = {absent[default[i]] for i in np.flatnonzero(seen)[known].tolist()}
+        self.counts["not_captured"] += len(never)
+        return [i for i in absent if i not in never]
 
     def _name(self, place: int) -> str:
         return self._resolver.name(int(self.pending.columns["slot"][place]))
@@ -187,7 +240,7 @@ class Labels:
             if value is None:
                 states.add("invalid")
             elif np.isnan(had):
-                columns["label"][place] = value
+                self.pending.set_label(place, value)
                 joined.setdefault(slot, []).append(place)
                 states.add("joined")
             else:
@@ -199,6 +252,7 @@ class Labels:
         fresh = []
         for key, label in zip(keys.tolist(), labels, strict=True):
             entries = self._waiting.get(key)
+            self._touch(key)
             # The key says which prediction; its id may be long.
             label = replace(label, prediction_id="")  # noqa: PLW2901
             if entries is None:
@@ -216,7 +270,9 @@ class Labels:
         if fresh:
             self._waiting_index.add(np.array(fresh, np.uint64), np.zeros(len(fresh), np.uint32))
         while len(self._waiting) > self._waiting_capacity:
-            entries = self._waiting.pop(next(iter(self._waiting)))
+            oldest = next(iter(self._waiting))
+            self._touch(oldest)
+            entries = self._waiting.pop(oldest)
             self.counts["expired"] += sum(not done for _, _, done in entries)
 
     def _join_waiting(self, rows: Predictions, new: NDArray[np.intp], places: NDArray[np.intp]) -> list[Join]:
@@ -230,6 +286,7 @@ class Labels:
                     state, _ = self._attach(label, [int(places[i])], joined)
                     # It stays until it expires, for another version of the model that predicts the same id.
                     entries[at] = (label, since, True)
+                    self._touch(key)
                     if not done:
                         self.counts[state] += 1
                     break

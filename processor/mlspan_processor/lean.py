@@ -47,7 +47,9 @@ class ScopeSpans(Protocol):
 
 
 class ResourceSpans(Protocol):
-    """The scopes of one resource."""
+    """The scopes of one resource, whose message stays raw."""
+
+    resource: bytes
 
     @property
     def scope_spans(self) -> MutableSequence[ScopeSpans]:
@@ -84,7 +86,7 @@ def _request_class() -> Any:
                 added.type_name = f".mlspan.lean.{of}"
 
     message("Request", ("resource_spans", 1, _F.TYPE_MESSAGE, "ResourceSpans"))
-    message("ResourceSpans", ("scope_spans", 2, _F.TYPE_MESSAGE, "ScopeSpans"))
+    message("ResourceSpans", ("resource", 1, _F.TYPE_BYTES, None), ("scope_spans", 2, _F.TYPE_MESSAGE, "ScopeSpans"))
     message("ScopeSpans", ("scope", 1, _F.TYPE_BYTES, None), ("spans", 2, _F.TYPE_MESSAGE, "Span"))
     message(
         "Span",

@@ -6,6 +6,7 @@ columns are left out. Categories have no readable text, since spans carry only t
 rows until the profile is built, then nothing.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -53,19 +54,19 @@ class Learner:
         count = int(used.sum())
         if columns is None or not count:
             return
-        self._columns.append(columns[:, used])
-        self.nbytes += self._columns[-1].nbytes + 16 * count + _PART_BYTES
         answers = self._answers(block)
-        self._predictions.append(None if answers is None else answers[used])
-        self._scores.append(self._last_scores(block)[used])
-        self._weights.append(weights[used])
-        self.rows += count
+        self._append(
+            columns[:, used],
+            None if answers is None else answers[used],
+            self._last_scores(block)[used],
+            weights[used],
+        )
 
     def build(self, model: tuple[str, str]) -> Profile:
         """The reference of the rows so far."""
         assert self._schema is not None
         scores = np.concatenate(self._scores)
-        nothing = np.int32(NO_PREDICTION) if self._prediction_kind == PREDICTION_CLASS else np.float32(np.nan)
+        nothing = self._nothing()
         predictions = [
             np.full(len(part), nothing) if known is None else known
             for part, known in zip(self._weights, self._predictions, strict=True)
@@ -85,6 +86,77 @@ class Learner:
             classes=self._schema.classes,
             source=f"first {self.rows} rows",
         )
+
+    def snapshot(self, first: int, until: int) -> dict[str, Any]:
+        """The rows [first, until), in the order they came, and whose they are."""
+        assert self._schema is not None
+        self._join()
+        answers = self._predictions[0]
+        schema = self._schema
+        return {
+            "schema": [list(schema.model or ()), schema.task, schema.classes, schema.names, schema.types],
+            "kinds": [self._prediction_kind, self._score_kind],
+            "columns": self._columns[0][:, first:until],
+            "predictions": None if answers is None else answers[first:until],
+            "scores": self._scores[0][first:until],
+            "weights": self._weights[0][first:until],
+        }
+
+    def restore(self, fields: Mapping[str, Any]) -> None:
+        """Take rows of an earlier process, after those that were taken before.
+
+        Raises:
+            KeyError, ValueError: fields are missing or do not fit.
+        """
+        model, task, classes, columns, types = fields["schema"]
+        cells = np.asarray(fields["columns"], np.uint32)
+        count = cells.shape[1]
+        answers, scores, weights = fields["predictions"], fields["scores"], fields["weights"]
+        if cells.shape[0] != len(columns) or not len(scores) == len(weights) == count:
+            raise ValueError("columns of other lengths")
+        if self._schema is None:
+            self._schema = Schema(tuple(model) or None, task, tuple(classes), tuple(columns), tuple(types))
+        elif self._schema.names != tuple(columns) or self._schema.types != tuple(types):
+            raise ValueError("other columns")
+        self._prediction_kind, self._score_kind = fields["kinds"]
+        self._append(cells, None if answers is None else np.array(answers), np.array(scores), np.array(weights))
+
+    def _join(self) -> None:
+        """Make one part of all; rows without an answer get the one that says so."""
+        if len(self._columns) < 2:
+            return
+        missing = self._nothing()
+        answers = None
+        if any(part is not None for part in self._predictions):
+            answers = np.concatenate(
+                [
+                    np.full(len(weights), missing) if part is None else part
+                    for weights, part in zip(self._weights, self._predictions, strict=True)
+                ]
+            )
+        self._columns = [np.concatenate(self._columns, axis=1)]
+        self._predictions = [answers]
+        self._scores = [np.concatenate(self._scores)]
+        self._weights = [np.concatenate(self._weights)]
+        self.nbytes = self._columns[0].nbytes + 16 * self.rows + _PART_BYTES
+
+    def _append(
+        self,
+        columns: NDArray[np.uint32],
+        answers: NDArray[Any] | None,
+        scores: NDArray[np.float32],
+        weights: NDArray[np.float64],
+    ) -> None:
+        self._columns.append(columns)
+        self._predictions.append(answers)
+        self._scores.append(scores)
+        self._weights.append(weights)
+        self.rows += len(weights)
+        self.nbytes += columns.nbytes + 16 * len(weights) + _PART_BYTES
+
+    def _nothing(self) -> np.int32 | np.float32:
+        """The answer of a row without one."""
+        return np.int32(NO_PREDICTION) if self._prediction_kind == PREDICTION_CLASS else np.float32(np.nan)
 
     def _matched(self, block: Block) -> NDArray[np.uint32] | None:
         first = self._schema

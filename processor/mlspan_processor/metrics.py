@@ -26,16 +26,32 @@ from mlspan_processor.records import Chunk, Signal
 
 MAX_POINTS: Final = 5_000
 QUALITY: Final[dict[str, Metric]] = {
-    "accuracy": semconv.ML_QUALITY_ACCURACY,
-    "precision": semconv.ML_QUALITY_PRECISION,
-    "recall": semconv.ML_QUALITY_RECALL,
-    "f1": semconv.ML_QUALITY_F1,
-    "roc_auc": semconv.ML_QUALITY_ROC_AUC,
-    "log_loss": semconv.ML_QUALITY_LOG_LOSS,
-    "brier": semconv.ML_QUALITY_BRIER,
-    "mae": semconv.ML_QUALITY_MAE,
-    "rmse": semconv.ML_QUALITY_RMSE,
-    "r2": semconv.ML_QUALITY_R2,
+    metric.name.removeprefix("ml.quality."): metric
+    for metric in (
+        semconv.ML_QUALITY_ACCURACY,
+        semconv.ML_QUALITY_PRECISION,
+        semconv.ML_QUALITY_RECALL,
+        semconv.ML_QUALITY_SPECIFICITY,
+        semconv.ML_QUALITY_F1,
+        semconv.ML_QUALITY_BALANCED_ACCURACY,
+        semconv.ML_QUALITY_MCC,
+        semconv.ML_QUALITY_ROC_AUC,
+        semconv.ML_QUALITY_AVERAGE_PRECISION,
+        semconv.ML_QUALITY_LOG_LOSS,
+        semconv.ML_QUALITY_BRIER,
+        semconv.ML_QUALITY_ECE,
+        semconv.ML_QUALITY_HAMMING_LOSS,
+        semconv.ML_QUALITY_PRECISION_MICRO,
+        semconv.ML_QUALITY_RECALL_MICRO,
+        semconv.ML_QUALITY_F1_MICRO,
+        semconv.ML_QUALITY_MAE,
+        semconv.ML_QUALITY_MSE,
+        semconv.ML_QUALITY_RMSE,
+        semconv.ML_QUALITY_R2,
+        semconv.ML_QUALITY_MAPE,
+        semconv.ML_QUALITY_MEDIAN_AE,
+        semconv.ML_QUALITY_BIAS,
+    )
 }
 COUNTERS: Final[dict[str, Metric]] = {
     metric.name: metric
@@ -77,6 +93,13 @@ class Points:
         point.attributes.extend(attributes)
         if exemplar is not None:
             _add_exemplar(point, exemplar)
+
+    def up_down(self, metric: Metric, attributes: Iterable[KeyValue], value: int) -> None:
+        """One cumulative whole number that may fall."""
+        body = self._metric(metric).sum
+        body.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
+        point = body.data_points.add(start_time_unix_nano=self._start, time_unix_nano=self._now, as_int=value)
+        point.attributes.extend(attributes)
 
     def histogram(
         self,
@@ -213,7 +236,8 @@ def _add_quality(points: Points, model: Model, who: list[KeyValue]) -> None:
     if quality.rows:
         realised = [*who, attribute(names.ML_QUALITY_KIND, "realised")]
         for name, figure in quality.figures().items():
-            points.gauge(QUALITY[name], realised, figure.value)
+            if name in QUALITY:
+                points.gauge(QUALITY[name], realised, figure.value)
 
 
 def _pairs(attributes: Attributes) -> Iterator[KeyValue]:

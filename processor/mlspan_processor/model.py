@@ -5,6 +5,7 @@ quality, and windows over them. Owned by the state thread. Memory: at most `max_
 learner's raw rows while it learns.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -24,11 +25,15 @@ from mlspan_processor.quality.base import MAX_CLASSES, MAX_SCORED_CLASSES
 from mlspan_processor.rows import Block
 from mlspan_processor.scopes import Schema
 from mlspan_processor.settings import MlspanSettings
-from mlspan_processor.window import Panes
+from mlspan_processor.window import Pane, Panes
 
 _VALUES_AT_ONCE: Final = 4_000_000
 _UNLABELLED_TASKS: Final = frozenset({"clustering", "transformation", "outlier_detection", "multilabel"})
 _NANOSECONDS: Final = 1_000_000_000
+_KEPT: Final = (
+    "task", "declared", "last_seen", "spans", "unknown_weight", "rows", "late", "ahead", "unknown_features",
+    "retyped_features",
+)  # fmt: skip
 
 
 class Observed:
@@ -119,12 +124,44 @@ class Model:
                 score_kind=profile.score_kind,
             )
         self.given = given or profile
+        before = self.reference if given is not None else None
+        panes = list(self.drift)
         self._count_against(profile)
         self.learner = None
+        if before is not None and self.reference is not None:
+            # The features are the same, and so are the rows that were counted against them.
+            kept, n_cells = before.n_input_cells, self.reference.layout.n_cells
+            self.drift.restore(Pane(pane.start, pane.end, pane.stats.widened(n_cells, kept)) for pane in panes)
 
     def _count_against(self, profile: Profile) -> None:
         self.reference = Reference(profile)
         self.drift = Panes(self._no_cells, self._width, self._settings.max_panes)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Who it is and its counts, as plain values; not its profiles, panes and learner."""
+        return {
+            **{name: getattr(self, name) for name in _KEPT},
+            "classes": list(self.classes),
+            "kind": self._kind,
+            "learns": self.learner is not None,
+        }
+
+    def restore(self, fields: Mapping[str, Any], given: Profile | None, counted: Profile | None) -> None:
+        """Take over from an earlier process.
+
+        Args:
+            fields: its `snapshot`.
+            given, counted: the profile that it was given, and the one that it counted against; None while it learnt.
+        """
+        for name in _KEPT:
+            setattr(self, name, fields.get(name, getattr(self, name)))
+        self.classes = list(fields["classes"])
+        self._index = {text: i for i, text in enumerate(self.classes)}
+        self._kind = fields["kind"]
+        self.given = given
+        if counted is not None:
+            self._count_against(counted)
+        self.learner = Learner(self._learn_rows) if fields["learns"] else None
 
     def learn(self, block: Block, weights: NDArray[np.float64], used: NDArray[np.bool_]) -> Profile | None:
         """Add rows to the learner; the profile once it has enough."""

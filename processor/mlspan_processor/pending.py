@@ -4,11 +4,14 @@ In: predicted rows. Out: their places, by key. Rows lie in a ring of `capacity` 
     make way; their scores in a second ring of `4 * capacity` floats (a row whose scores have made way counts
     without them). An index of sorted runs finds places by key; entries whose place holds another key by now
     are passed over and swept out in time.
-Memory: 70 bytes a row and 4 bytes a score, 16 MB of scores and 94 MB in all when a million rows are pending;
+Rows are counted on for ever (`total`): row r lies in place r modulo the capacity. What changes of rows that are older
+    than the last look (a label, an answer that came late) is noted when somebody keeps them (`watch`).
+Memory: 74 bytes a row and 4 bytes a score, 16 MB of scores and 98 MB in all when a million rows are pending;
     pages that were never filled take none.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +25,7 @@ _COLUMNS: Final = {
     "time": "<i8",
     "slot": "<i4",
     "prediction": "<f4",
-    "weight": "<f4",
+    "weight": "<f8",
     "label": "<f8",
     "trace_0": "<u8",
     "trace_1": "<u8",
@@ -83,8 +86,10 @@ class Pending:
         self.columns["slot"][:] = DEAD
         self._scores = np.zeros(self.capacity * _SCORES_PER_ROW, np.float32)
         self._score_head = 0
-        self._head = 0
+        self.total = 0
         self._index = SortedRuns()
+        self._labelled: list[int] | None = None
+        self._refilled: list[int] = []
         self.size = 0
         self.evicted = 0
         self.repeated = 0
@@ -127,6 +132,30 @@ class Pending:
         places = self._append(rows, at) if len(at) else none
         return Added(at, places, predictions, scores)
 
+    def set_label(self, place: int, value: float) -> None:
+        """Give a row its label, as class index or number."""
+        self.columns["label"][place] = value
+        if self._labelled is not None:
+            self._labelled.append(place)
+
+    def has_spans(self, traces: NDArray[np.uint64], spans: NDArray[np.uint64], since: int) -> NDArray[np.bool_]:
+        """Which of these spans (n,), with their traces (n, 2), have rows that are alive and not older than `since`, and
+        none that has made way."""
+        columns = self.columns
+        known = np.zeros(len(spans), bool)
+        asked, which = np.unique(spans, return_inverse=True)
+        column = columns["span"][: self.size]
+        if not len(asked) or not len(column):
+            return known
+        at = np.flatnonzero(asked.take(np.searchsorted(asked, column), mode="clip") == column)
+        oldest = self.total % self.capacity if self.size == self.capacity else DEAD
+        for i in range(len(spans)):
+            mine = at[column[at] == asked[which[i]]] if len(asked) > 1 else at
+            mine = mine[(columns["trace_0"][mine] == traces[i, 0]) & (columns["trace_1"][mine] == traces[i, 1])]
+            alive = (columns["slot"][mine] != DEAD) & (columns["time"][mine] >= since) & (mine != oldest)
+            known[i] = len(mine) > 0 and alive.all()
+        return known
+
     def scores(self, places: NDArray[np.intp]) -> NDArray[np.float32] | None:
         """Scores (n, width) of rows of one width, NaN where they have made way; None without any."""
         widths = self.columns["score_width"][places]
@@ -144,9 +173,93 @@ class Pending:
         """Forget a model version's rows."""
         self.columns["slot"][self.columns["slot"] == slot] = DEAD
 
+    # --- for whoever keeps the rows
+
+    @property
+    def first(self) -> int:
+        """The oldest row that has not made way."""
+        return self.total - self.size
+
+    def watch(self) -> None:
+        """Note from now on which rows change after they were added."""
+        self._labelled = []
+
+    def changed(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows that got a label, and rows that got an answer late, since `unchanged` was called."""
+        return self._rows(self._labelled or []), self._rows(self._refilled)
+
+    def unchanged(self) -> None:
+        """What `changed` told has been kept."""
+        if self._labelled is not None:
+            self._labelled, self._refilled = [], []
+
+    def unlabelled(self) -> None:
+        """Whoever keeps the rows will look at all labels."""
+        if self._labelled is not None:
+            self._labelled = []
+
+    def snapshot(self, first: int, until: int) -> dict[str, Any]:
+        """The rows [first, until), all of them alive or dead: columns, and scores by width and kind."""
+        places = np.arange(first, until) % self.capacity
+        fields: dict[str, Any] = {
+            name: self.columns[name][places] for name in _COLUMNS if name not in {"score_at", "score_width"}
+        }
+        widths = self.columns["score_width"][places].copy()
+        widths[self.columns["score_at"][places] < self._score_head - len(self._scores)] = 0
+        fields["score_width"] = widths
+        fields["scores"] = [
+            [width, self.scores(places[widths == width])] for width in np.unique(widths[widths > 0]).tolist()
+        ]
+        return fields
+
+    def resume(self, total: int) -> None:
+        """Count on from `total` rows of an earlier process."""
+        self.total = total
+
+    def restore(self, first: int, fields: Mapping[str, Any], slots: Collection[int]) -> None:
+        """Take the rows from `first` on of an earlier process, after `resume`; rows of other `slots` are dead.
+
+        Raises:
+            KeyError, ValueError: fields are missing or do not fit.
+        """
+        n = len(fields["key"])
+        columns = {name: np.asarray(fields[name]).astype(kind) for name, kind in _COLUMNS.items() if name in fields}
+        if set(columns) != set(_COLUMNS) - {"score_at"} or {len(one) for one in columns.values()} != {n}:
+            raise ValueError("columns of other lengths")
+        skip = max(0, self.total - self.capacity - first)
+        if skip >= n or first + n > self.total:
+            return
+        places = np.arange(first, first + n) % self.capacity
+        columns["slot"][~np.isin(columns["slot"], list(slots))] = DEAD
+        for name, column in columns.items():
+            self.columns[name][places[skip:]] = column[skip:]
+        self.columns["score_width"][places[skip:]] = 0
+        for width, scores in fields["scores"]:
+            rows = np.flatnonzero(columns["score_width"] == width)
+            for kind in np.unique(columns["score_kind"][rows]).tolist():
+                mine = (columns["score_kind"][rows] == kind) & (rows >= skip)
+                self._keep_scores(places[rows[mine]], np.asarray(scores, np.float32)[mine], kind)
+        self.size = max(self.size, self.total - max(first, self.total - self.capacity))
+        self._indexed(columns["key"][skip:], places[skip:])
+
+    def restore_labels(self, rows: NDArray[np.int64], labels: NDArray[np.float64]) -> None:
+        """Labels (n,) of rows (n,) of an earlier process; rows that have made way are passed over."""
+        there = (rows >= self.first) & (rows < self.total)
+        self.columns["label"][rows[there] % self.capacity] = labels[there]
+
+    def labels(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Labels (n,) of rows (n,), NaN for none."""
+        found: NDArray[np.float64] = self.columns["label"][rows % self.capacity]
+        return found
+
+    def _rows(self, places: list[int]) -> NDArray[np.int64]:
+        """The rows (n,) that lie in these places, in order."""
+        at = np.array(places, np.int64)
+        return np.unique(self.total - 1 - (self.total - 1 - at) % self.capacity)
+
     def _append(self, rows: Predictions, at: NDArray[np.intp]) -> NDArray[np.intp]:
         n = len(at)
-        places = (self._head + np.arange(n)) % self.capacity
+        places = (self.total + np.arange(n)) % self.capacity
         columns = self.columns
         gone = (columns["slot"][places] != DEAD) & np.isnan(columns["label"][places])
         self.evicted += int(gone.sum())
@@ -162,12 +275,15 @@ class Pending:
         columns["score_width"][places] = 0
         if rows.scores is not None:
             self._keep_scores(places, rows.scores[at], rows.score_kind)
-        self._head = (self._head + n) % self.capacity
+        self.total += n
         self.size = min(self.size + n, self.capacity)
-        self._index.add(rows.keys[at], places.astype(np.uint32))
-        if len(self._index) > 2 * self.capacity + 1024:
-            self._index.keep(lambda keys, where: columns["key"][where] == keys)
+        self._indexed(rows.keys[at], places)
         return places
+
+    def _indexed(self, keys: Keys, places: NDArray[np.intp]) -> None:
+        self._index.add(keys, places.astype(np.uint32))
+        if len(self._index) > 1.5 * self.capacity + 1024:
+            self._index.keep(lambda keys, where: self.columns["key"][where] == keys)
 
     def _keep_scores(self, places: NDArray[np.intp], scores: NDArray[np.float32], kind: int) -> None:
         n, width = scores.shape
@@ -196,4 +312,6 @@ class Pending:
             if bare.any():
                 self._keep_scores(places[bare], rows.scores[known[bare]], rows.score_kind)
         self.repeated += int((~(silent | bare)).sum())
+        if self._labelled is not None:
+            self._refilled += places[silent | bare].tolist()
         return places[silent], places[bare]

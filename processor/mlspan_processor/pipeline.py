@@ -21,6 +21,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from mlspan_processor.config import Configuration, Kind
 from mlspan_processor.config.schema import HealthCheck
@@ -44,6 +45,7 @@ class Engine:
         configuration: what runs.
         telemetry: where it counts; by default its own.
         clock: monotonic seconds.
+        state_dir: where connectors keep state when their settings do not say; None: in memory.
     """
 
     def __init__(
@@ -51,17 +53,21 @@ class Engine:
         configuration: Configuration,
         telemetry: Telemetry | None = None,
         clock: Callable[[], float] = time.monotonic,
+        state_dir: Path | None = None,
     ) -> None:
         self.configuration = configuration
         self.telemetry = telemetry or Telemetry(clock)
         self.state = State.STARTING
         self._clock = clock
         self.parts: Parts = wire(configuration, self.telemetry, clock)
+        for connector in self.parts.connectors.values():
+            if hasattr(connector, "state_dir"):
+                connector.state_dir = state_dir
         metrics = configuration.service.telemetry.metrics
         self._servers: list[tuple[str, HealthServer | MetricsServer]] = []
         for component in configuration.of(Kind.EXTENSION):
             assert isinstance(component.settings, HealthCheck)
-            server = HealthServer(component.settings, component.id, lambda: self.state)
+            server = HealthServer(component.settings, component.id, lambda: self.state, problems=self.problems)
             self._servers.append(("health on http", server))
         if metrics.level != "none":
             self._servers += [
@@ -91,6 +97,15 @@ class Engine:
         """Return one line per listening port, "receiving OTLP/gRPC on 127.0.0.1:4317"."""
         lines = [f"receiving {protocol} on {receiver.endpoint}" for protocol, receiver in self.parts.receivers]
         return lines + [f"{what}://{server.endpoint}" for what, server in self._servers]
+
+    def problems(self) -> list[str]:
+        """What a person should know though everything runs, by part."""
+        return [
+            f'connector "{name}": {problem}'
+            for name, connector in self.parts.connectors.items()
+            if hasattr(connector, "problems")
+            for problem in connector.problems()
+        ]
 
     def shutdown(self, timeout_seconds: float | None = None) -> int:
         """Stop receiving, drain connectors, drain queues; return how many items were lost. Safe twice."""

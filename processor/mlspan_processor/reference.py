@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from mlspan.profile import Profile, from_json, to_json
 from mlspan_processor.cells import Reference
+from mlspan_processor.reference_sample import read_sample, sample_path
+from mlspan_processor.sample import Sample
 
 __all__ = ["ReferenceBook", "build_reference"]
 
@@ -33,6 +35,7 @@ class ReferenceBook:
         self._save_dir = save_dir
         self._files: dict[Path, tuple[_Signature, Profile | None]] = {}
         self._profiles: dict[tuple[str, str], Profile] = {}
+        self._paths: dict[tuple[str, str], Path] = {}
         self.unreadable = 0
         if path is not None and not path.exists():
             _log.warning('reference.path: "%s" is not there yet; it is looked for at every flush', path)
@@ -40,6 +43,11 @@ class ReferenceBook:
     def find(self, name: str, version: str) -> Profile | None:
         """The profile of a model version, or None."""
         return self._profiles.get((name, version)) or self._profiles.get((name, ""))
+
+    def sample(self, name: str, version: str) -> Sample | None:
+        """The labelled rows beside that profile, or None."""
+        path = self._paths.get((name, version)) or self._paths.get((name, ""))
+        return None if path is None else read_sample(sample_path(path))
 
     def rescan(self) -> bool:
         """Look for new, changed and removed files; returns whether any profile changed."""
@@ -84,6 +92,11 @@ class ReferenceBook:
         self._profiles = {
             (profile.model_name, profile.model_version): profile
             for _, profile in self._files.values()
+            if profile is not None
+        }
+        self._paths = {
+            (profile.model_name, profile.model_version): file
+            for file, (_, profile) in self._files.items()
             if profile is not None
         }
 

@@ -9,7 +9,7 @@ sample), performance on all rows. Memory: the sample, one batch, and 16 MB of sc
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from mlspan.payload import (
 )
 from mlspan.profile import NO_PREDICTION, Profile, build_profile
 from mlspan_processor.quality import Classification, Labelled, Regression
+from mlspan_processor.reference_sample import MAX_ROWS as SAMPLE_ROWS
+from mlspan_processor.sample import Sample, Task
 from mlspan_processor.tables import Table
 
 MAX_ROWS: Final = 200_000
@@ -37,7 +39,19 @@ Progress = Callable[[int, int | None], None]
 """Called with the rows read so far and the rows in all, or None where the file does not say."""
 
 
-def build_reference(
+class Built(NamedTuple):
+    """A profile, and the labelled rows that estimates are fitted on, or None without labels."""
+
+    profile: Profile
+    sample: Sample | None
+
+
+def build_reference(data: Path, **options: Any) -> Profile:
+    """The profile of `build`, which see."""
+    return build(data, **options).profile
+
+
+def build(
     data: Path,
     *,
     features: Sequence[str] | None = None,
@@ -48,7 +62,7 @@ def build_reference(
     version: str = "",
     hash_key: bytes = b"mlspan",
     progress: Progress | None = None,
-) -> Profile:
+) -> Built:
     """Build a profile from a table.
 
     Args:
@@ -82,7 +96,7 @@ def build_reference(
             progress(done, table.rows)
     if not done:
         raise ValueError(f'"{data}" has no rows')
-    return sample.profile(answers, model, version, f"file {data.name}, {done} rows")
+    return Built(sample.profile(answers, model, version, f"file {data.name}, {done} rows"), sample.labelled(answers))
 
 
 class _Answers:
@@ -130,6 +144,15 @@ class _Answers:
             scores = scores[:, 1:]
         self._quality.update(Labelled(labels, predictions, scores, self.score_kind, np.ones(len(labels))))
 
+    @property
+    def predicts(self) -> bool:
+        """Whether there is a column of predictions."""
+        return self._prediction is not None
+
+    def labels(self, batch: Any) -> NDArray[np.float64] | None:
+        """(n_rows,) labels as class indices or numbers, or None."""
+        return self._values(batch, self._label) if self._label else None
+
     def of_sample(self, batch: Any) -> NDArray[Any] | None:
         """Predictions, or labels where there are none, for the profile: class indices or numbers."""
         name = self._prediction or self._label
@@ -176,6 +199,7 @@ class _Sample:
         self._cells = np.zeros((len(features), 0), np.uint32)
         self._predictions: NDArray[Any] | None = None
         self._scores: NDArray[np.float32] | None = None
+        self._labels: NDArray[np.float64] | None = None
 
     def add(self, batch: Any, answers: _Answers) -> None:
         """Draw from a batch; only rows that are drawn are encoded."""
@@ -191,12 +215,49 @@ class _Sample:
         self._cells = np.concatenate([self._cells, cells], axis=1)
         self._predictions = _appended(self._predictions, answers.of_sample(rows))
         self._scores = _appended(self._scores, answers.scores(rows))
+        self._labels = _appended(self._labels, answers.labels(rows))
         if len(self._keys) > MAX_ROWS:
             kept = np.sort(np.argpartition(self._keys, MAX_ROWS)[:MAX_ROWS])
             self._keys, self._cells = self._keys[kept], self._cells[:, kept]
             self._limit = float(self._keys.max())
             self._predictions = None if self._predictions is None else self._predictions[kept]
             self._scores = None if self._scores is None else self._scores[kept]
+            self._labels = None if self._labels is None else self._labels[kept]
+
+    def labelled(self, answers: _Answers) -> Sample | None:
+        """The labelled rows, or a uniform part of them; None without labels, or without anything to compare."""
+        if self._labels is None or not (answers.predicts or self._scores is not None):
+            return None
+        known = np.flatnonzero(np.isfinite(self._labels))
+        if len(known) > SAMPLE_ROWS:
+            known = np.sort(self._random.choice(known, SAMPLE_ROWS, replace=False))
+        if not len(known):
+            return None
+        used = [j for j, kind in enumerate(self._found) if kind is not None]
+        scores = None if self._scores is None else self._scores[known].astype(np.float64)
+        if scores is not None and len(answers.classes) == 2:
+            scores = scores[:, -1:]
+        predictions = np.full(len(known), np.nan)
+        if answers.predicts and self._predictions is not None:
+            predictions = self._predictions[known].astype(np.float64)
+            if answers.is_classifier:
+                predictions[predictions == NO_PREDICTION] = np.nan
+        elif scores is not None:
+            predictions = (scores.argmax(axis=1) if scores.shape[1] > 1 else scores[:, 0] > 0.5).astype(np.float64)
+        task: Task = "regression"
+        if answers.is_classifier:
+            task = "binary" if len(answers.classes) == 2 else "multiclass"
+        return Sample(
+            task,
+            tuple(self._features[j] for j in used),
+            tuple(str(self._found[j]) for j in used),
+            self._cells[used][:, known],
+            answers.classes,
+            predictions,
+            self._labels[known],
+            scores,
+            np.ones(len(known)),
+        )
 
     def profile(self, answers: _Answers, model: str, version: str, source: str) -> Profile:
         """The profile of the sample."""

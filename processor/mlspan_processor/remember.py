@@ -4,6 +4,8 @@ In: a block with its batch. Out: Predictions with keys: of the user's own ids wh
 payload, or on the span), else of the default id. None for rows that labels are not for.
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,8 @@ from mlspan_processor.identity import id_keys, row_keys
 from mlspan_processor.model import Model
 from mlspan_processor.pending import Predictions
 from mlspan_processor.rows import Block
+
+_GRID: Final = 2.0**30
 
 
 def predictions_of(
@@ -53,10 +57,16 @@ def predictions_of(
         predictions[at],
         None if scores is None else scores[at],
         kind,
-        weights[at],
+        _exact(weights[at]),
         traces,
         spans,
     )
+
+
+def _exact(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights as multiples of 2**-30: sums up to 2**23 are then exact in any order, so that labelled and predicted rows
+    add up to the same."""
+    return np.round(weights * _GRID) / _GRID
 
 
 def _ids_on_spans(batch: Batch, block: Block) -> dict[int, str]:

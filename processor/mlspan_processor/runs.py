@@ -56,7 +56,9 @@ class SortedRuns:
         runs, self._runs = self._runs, []
         kept = [(keys[mask], positions[mask]) for keys, positions in runs for mask in [alive(keys, positions)]]
         if kept:
-            self.add(np.concatenate([keys for keys, _ in kept]), np.concatenate([at for _, at in kept]))
+            keys, positions = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+            order = np.argsort(keys, kind="stable")  # sorted stretches merge in linear time
+            self._push(keys[order], positions[order])
 
     def _push(self, keys: Keys, positions: Positions) -> None:
         while self._runs and len(self._runs[-1][0]) < 2 * len(keys):

@@ -2,12 +2,15 @@
 within sections."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from mlspan_processor.config.durations import PositiveDuration
+from mlspan_processor.config.durations import Duration, PositiveDuration
 from mlspan_processor.config.schema import Section
+from mlspan_processor.errors import hint
+from mlspan_processor.monitors.settings import Monitor
+from mlspan_processor.notify.settings import Notify
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -69,6 +72,35 @@ class LabelSettings(Section):
     """Labels kept for a later prediction."""
     wait: PositiveDuration = 3600.0
     """How long such a label waits."""
+    mature_after: Duration = 0.0
+    """Age of a prediction from which its labels count for judgement, if the delays seen so far do not say later."""
+
+
+class StoreSettings(Section):
+    """Where state is kept, so that it survives a restart."""
+
+    path: str | None = None
+    """SQLite file that one processor writes. Without it `mlspan run` keeps one in `$XDG_STATE_HOME/mlspan` or
+    `~/.local/state/mlspan`; "" keeps state in memory only."""
+    sync: Literal["normal", "full"] = "normal"
+    """What an acknowledged label survives: `normal` a process that is killed, `full` a loss of power too, at the price
+    of one write to the disk for each request with labels."""
+    snapshot_interval: PositiveDuration = 10.0
+    """How often what has changed is written; a process that is killed loses so much of its statistics at most."""
+    max_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes of the file, about; beyond it the oldest predictions and then the oldest panes are dropped from it. What is
+    older than `window.retention` goes in any case."""
+
+
+class Segments(Section):
+    """What quality and estimates are cut by, beside the model version."""
+
+    features: list[str] = Field(default_factory=list)
+    """Features: a numeric one by fifths of its reference, a categorical one by category."""
+    resource: list[str] = Field(default_factory=list)
+    """Attributes of the resource that sends the spans, such as "host.name" or "cloud.region"."""
+    max_values: int = Field(default=20, ge=2, le=1_000)
+    """Values of one of them that are told apart, the most frequent ones."""
 
 
 class MlspanSettings(Section):
@@ -84,6 +116,16 @@ class MlspanSettings(Section):
     """Anomaly score and flag."""
     labels: LabelSettings = Field(default_factory=LabelSettings)
     """Late labels."""
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    """State on disk."""
+    segments: Segments = Field(default_factory=Segments)
+    """Parts of the rows with figures of their own."""
+    monitors: list[Monitor] = Field(default_factory=list)
+    """What is watched beside the default monitors (docs/monitors.md), or in their place."""
+    default_monitors: bool = True
+    """False: only `monitors`."""
+    notify: Notify = Field(default_factory=Notify)
+    """Who is told of incidents."""
     keep_payload: bool = False
     """Whether forwarded spans keep ml.payload beside what is made of it."""
     summary: bool = True
@@ -94,3 +136,18 @@ class MlspanSettings(Section):
     """Model versions with statistics; the spans of further ones are forwarded and counted together."""
     max_features: int = Field(default=1_000, ge=1)
     """Features a model version with drift metrics; further ones are in the report only."""
+
+    @model_validator(mode="after")
+    def _monitors_fit(self) -> Self:
+        targets = self.notify.targets
+        seen: set[str] = set()
+        for place, monitor in enumerate(self.monitors):
+            if monitor.name in seen:
+                raise ValueError(f'monitors::{place}::name: "{monitor.name}" stands there twice')
+            seen.add(monitor.name)
+            for name in monitor.notify or ():
+                if name not in targets:
+                    raise ValueError(
+                        f'monitors::{place}::notify: "{name}" is not configured{hint(name, targets, "targets")}'
+                    )
+        return self

@@ -7,16 +7,14 @@ only: it is logged once a kind and counted, and its spans still go on, without p
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan.semconv import attributes as names
-from mlspan.semconv import metrics as semconv
 from mlspan_processor import report, rows
-from mlspan_processor.annotate import Judged, Options, annotate, drop_payload, drop_payloads
+from mlspan_processor.annotate import Options, annotate, drop_payload, drop_payloads
 from mlspan_processor.batch import (
     Batch,
     add_answers,
@@ -26,17 +24,22 @@ from mlspan_processor.batch import (
     model_attributes,
 )
 from mlspan_processor.decode import Calls, Decoder, Feedback
-from mlspan_processor.duplicates import RecentSpans
-from mlspan_processor.instruments import OVERFLOW, Attributes, Exemplar, Instruments
+from mlspan_processor.duplicates import RecentSpans, recent_keys
+from mlspan_processor.flush import flush
+from mlspan_processor.instruments import OVERFLOW, Attributes, Instruments
+from mlspan_processor.judge import Judge
+from mlspan_processor.judged_report import judged
 from mlspan_processor.labels import Join, Label, LabelReceipt, Labels, Resolver
 from mlspan_processor.lean import Request
-from mlspan_processor.metrics import LABEL_STATE, Points, add_instruments, add_model, own_version
 from mlspan_processor.model import Model, bound_panes
+from mlspan_processor.monitors.versions import compared
+from mlspan_processor.outcomes import count_flagged, count_outcomes
 from mlspan_processor.records import Chunk
 from mlspan_processor.reference import ReferenceBook
 from mlspan_processor.remember import predictions_of
 from mlspan_processor.rows import Block
 from mlspan_processor.settings import MlspanSettings
+from mlspan_processor.store import Sections
 
 AHEAD_SECONDS: Final = 600.0
 """How far in the future a span may end and still count: clocks differ."""
@@ -62,7 +65,11 @@ class State:
         self.book.rescan()
         self.recent = RecentSpans()
         self.labels = Labels(
-            Resolver(lambda slot: self._slots[slot].name, lambda slot, label: self._slots[slot].value_of(label)),
+            Resolver(
+                lambda slot: self._slots[slot].name,
+                lambda slot, label: self._slots[slot].value_of(label),
+                lambda traces, spans: self.recent.seen(recent_keys(traces, spans)),
+            ),
             settings.labels.capacity,
             int(settings.window.retention * _SECOND),
             settings.labels.waiting_capacity,
@@ -83,11 +90,15 @@ class State:
             ),
             0,
         )
+        self.sections = Sections()
+        self.save: Callable[[int], bool] = lambda _: False
+        """Write everything that has changed to disk at this time, now; False where that failed or nothing is kept."""
+        # `save` is set later.
+        self.judge = Judge(settings, self.sections, lambda at: self.save(at), self.book.sample)  # noqa: PLW0108
         self._decoder = Decoder()
         self._slots: dict[int, Model] = {}
         self._next_slot = 0
         self._warned: set[str] = set()
-        self._version = own_version()
         self._options = Options(settings.keep_payload, settings.summary, settings.anomaly.threshold)
 
     # --- spans
@@ -133,7 +144,7 @@ class State:
         """Take labels."""
         receipt, joins = self.labels.label(labels, now)
         for join in joins:
-            self._joined(join)
+            self._joined(join, now)
         return receipt
 
     def _spans(self, calls: Calls, now: int) -> None:
@@ -215,19 +226,7 @@ class State:
         reference = model.reference if model is not None else None
         judged = annotate(batch.calls, block, reference, observed, self._options)
         if model is not None and judged is not None:
-            self._flagged(model, batch, block, judged)
-
-    def _flagged(self, model: Model, batch: Batch, block: Block, judged: Judged) -> None:
-        """Count flagged calls."""
-        calls = block.call[block.firsts]
-        flagged = np.flatnonzero(judged.flags & batch.fresh[calls])
-        if len(flagged):
-            count = self.instruments.count(semconv.ML_ANOMALY_COUNT.name, model_attributes(model.key))
-            count.value += float(batch.weights[calls[flagged]].sum())
-            call, score = int(calls[flagged[-1]]), float(judged.scores[flagged[-1]])
-            count.exemplar = Exemplar(
-                score, int(batch.ends[call]), batch.calls.trace_ids[call], batch.calls.span_ids[call]
-            )
+            count_flagged(model, batch, block, judged, self.instruments)
 
     def _learn(self, model: Model, block: Block, weights: NDArray[np.float64], used: NDArray[np.bool_]) -> None:
         learning = sum(one.learner.nbytes for one in self.models.values() if one.learner is not None)
@@ -252,12 +251,14 @@ class State:
     ) -> None:
         """Keep the rows for their labels; those whose labels are here already join."""
         predictions = predictions_of(model, batch, block, weights, times, used)
+        self.judge.rows(model, block, weights, times, used, predictions)
         if predictions is None:
             return
         found = self.labels.predict(predictions, batch.now)
+        self.judge.placed(model, batch.calls, block, np.flatnonzero(used)[found.new], found.places)
         model.predicted(predictions.times[found.new], predictions.weights[found.new])
         for join in found.joins:
-            self._joined(join)
+            self._joined(join, batch.now)
         for places, part in (
             (found.late_predictions, "update_predictions"),
             (found.late_scores, "update_scores"),
@@ -265,30 +266,13 @@ class State:
             if len(places):
                 model.labelled(places, self.labels.pending, part)
 
-    def _joined(self, join: Join) -> None:
+    def _joined(self, join: Join, now: int) -> None:
         """Rows that have found their label: into the quality panes, and counted as right or wrong."""
         model = self._slots[join.slot]
         pending = self.labels.pending
         model.labelled(join.places, pending)
-        columns = pending.columns
-        predictions, labels = columns["prediction"][join.places], columns["label"][join.places]
-        if not model.classes:
-            return
-        known = ~np.isnan(predictions)
-        right = predictions == labels
-        for outcome, mask in (("correct", known & right), ("incorrect", known & ~right)):
-            places = join.places[mask]
-            if not len(places):
-                continue
-            count = self.instruments.count(
-                semconv.ML_QUALITY_OUTCOMES.name,
-                (*model_attributes(model.key), (names.ML_QUALITY_OUTCOME, outcome)),
-            )
-            count.value += float(columns["weight"][places].sum())
-            place = int(places[-1])
-            trace = b"".join(int(columns[half][place]).to_bytes(8, "little") for half in ("trace_0", "trace_1"))
-            span = int(columns["span"][place]).to_bytes(8, "little")
-            count.exemplar = Exemplar(1.0, int(columns["time"][place]), trace, span)
+        count_outcomes(model, join.places, pending, self.instruments)
+        self.judge.labels(model, join.places, pending, now)
 
     # --- counts
     # --------------------------------------------------------------------------------------------------
@@ -319,6 +303,18 @@ class State:
                 if profile is not None and model.given is not profile:
                     model.set_reference(profile)
 
+    @property
+    def next_slot(self) -> int:
+        """The number of the next model version; none is given twice."""
+        return self._next_slot
+
+    def adopt(self, models: Iterable[Model], next_slot: int) -> None:
+        """Take over the model versions of an earlier process, as many as there may be."""
+        for model in models:
+            if len(self.models) < self.settings.max_models:
+                self.models[model.key] = self._slots[model.slot] = model
+        self._next_slot = max([next_slot, *(slot + 1 for slot in self._slots)])
+
     # --- time
     # ----------------------------------------------------------------------------------------------------
 
@@ -331,26 +327,13 @@ class State:
         for model in list(self.models.values()):
             model.drift.expire(before)
             model.quality.expire(before)
-            if model.last_seen < idle:
+            if max(model.last_seen, self.started) < idle:  # the time that the processor was away does not count
                 self._forget(model)
         bound_panes(list(self.models.values()), self.settings.window.max_bytes)
 
     def flush(self, now: int) -> list[Chunk]:
-        """The metrics of this interval."""
-        for state, total in self.labels.counts.items():
-            self.instruments.count(semconv.ML_FEEDBACK_LABELS.name, ((LABEL_STATE, state),)).value = total
-        points = Points(self.started, now, self._version)
-        add_instruments(points, self.instruments)
-        skipped = 0
-        for model in self.models.values():
-            try:
-                skipped += add_model(points, model, self.settings.max_features)
-            except Exception as error:  # noqa: BLE001 one model's figures must not cost the others theirs
-                self.counters["failed_blocks"] += 1
-                self.warn_once(f"flush:{type(error).__name__}", f"no metrics of {model.key}", error)
-        self.counters["unpublished_features"] = skipped
-        self.instruments.end_interval()
-        return points.chunks()
+        """What is to be told of incidents, and the metrics of this interval."""
+        return flush(self, now)
 
     def report(self, name: str, model_version: str | None, start: int | None, end: int | None) -> dict[str, Any]:
         """A model version's report; of the one seen last when no version is given.
@@ -363,12 +346,19 @@ class State:
         ]
         if not found:
             raise KeyError(name)
-        return report.report(max(found, key=lambda model: (model.last_seen, model.rows)), start, end)
+        model = max(found, key=lambda one: (one.last_seen, one.rows))
+        return {
+            **report.report(model, start, end),
+            "judged": judged(model, self.judge.watch(model.key)),
+            "versions": compared(model, self.models.values()),
+            "incidents": self.judge.report(model.key),
+        }
 
     def status(self) -> dict[str, Any]:
         """All models and counters."""
         return {
             "models": [report.status(model) for model in self.models.values()],
+            "incidents": self.judge.report(),
             "labels": {
                 **self.labels.counts,
                 "pending_predictions": self.labels.pending.size,
@@ -382,6 +372,8 @@ class State:
         pending = self.labels.pending
         return {
             **self.counters,
+            **self.judge.counters,
+            **self.judge.notifier.counters(),
             "models": len(self.models),
             "predictions_evicted": pending.evicted,
             "prediction_ids_repeated": pending.repeated,
@@ -399,4 +391,5 @@ class State:
         del self.models[model.key]
         del self._slots[model.slot]
         self.labels.pending.forget(model.slot)
+        self.judge.forget(model)
         self.instruments.forget(model_attributes(model.key))

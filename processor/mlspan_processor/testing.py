@@ -167,6 +167,10 @@ class FakeConnector:
         """Return one model."""
         return {"models": [{"name": "fraud-model", "version": "7"}]}
 
+    def incidents(self) -> dict[str, Any]:
+        """Return none."""
+        return {"open": [], "closed": []}
+
     def report(
         self, model: str, version: str | None = None, start_ns: int | None = None, end_ns: int | None = None
     ) -> dict[str, Any]:

@@ -8,7 +8,7 @@ rows. No clock in here: now is an argument.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, Protocol, Self, TypeVar
 
 
@@ -47,6 +47,8 @@ class Panes(Generic[M]):
         self._max = max(2, max_panes)
         self._panes: list[Pane[M]] = []
         self._starts: list[int] = []
+        self.dirty: set[int] = set()
+        """Starts of the panes that may have changed since whoever keeps them last emptied the set."""
 
     def __len__(self) -> int:
         return len(self._panes)
@@ -63,6 +65,7 @@ class Panes(Generic[M]):
         """The statistics of the pane that covers `time`, to be added to."""
         index = bisect_right(self._starts, time) - 1
         if index >= 0 and time < self._panes[index].end:
+            self.dirty.add(self._starts[index])
             return self._panes[index].stats
         start = time - time % self._width
         # Next to a merged pane the new one may be narrower.
@@ -74,10 +77,30 @@ class Panes(Generic[M]):
         pane = Pane(start, end, self._empty())
         self._panes.insert(index + 1, pane)
         self._starts.insert(index + 1, start)
+        self.dirty.add(start)
         if len(self._panes) > self._max:
             self.coarsen(self._max)
             return self.at(time)
         return pane.stats
+
+    def empty(self) -> M:
+        """Statistics of nothing."""
+        return self._empty()
+
+    @property
+    def starts(self) -> list[int]:
+        """Starts of all panes, oldest first."""
+        return list(self._starts)
+
+    def restore(self, panes: Iterable[Pane[M]]) -> None:
+        """Take panes of an earlier process, in place of all; those that overlap an older one are left out."""
+        self._panes, self._starts = [], []
+        for pane in sorted(panes, key=lambda one: one.start):
+            if pane.start < pane.end and (not self._panes or pane.start >= self._panes[-1].end):
+                self._panes.append(pane)
+                self._starts.append(pane.start)
+        self.dirty = set()
+        self.coarsen(self._max)
 
     def sum(self, start: int, end: int) -> M:
         """The statistics of all panes that overlap [start, end)."""
@@ -104,6 +127,7 @@ class Panes(Generic[M]):
         expired = 0
         while expired < len(self._panes) and self._panes[expired].end <= before:
             expired += 1
+        self.dirty.difference_update(self._starts[:expired])
         del self._panes[:expired], self._starts[:expired]
         return expired
 
@@ -115,7 +139,8 @@ class Panes(Generic[M]):
             pairs = range(len(self._panes) - 1)
             best = min(pairs, key=lambda i: self._relative_width(i, newest))
             younger = self._panes.pop(best + 1)
-            del self._starts[best + 1]
+            self.dirty.discard(self._starts.pop(best + 1))
+            self.dirty.add(self._starts[best])
             self._panes[best].stats.merge(younger.stats)
             self._panes[best].end = younger.end
 

@@ -48,7 +48,13 @@ class Processor:
             grpc=self.grpc,
             http=self.http,
             health=self.health,
-            connector=json.dumps({"metrics_flush_interval": "1s", **(connector or {})}),
+            connector=json.dumps(
+                {
+                    "metrics_flush_interval": "1s",
+                    "store": {"path": str(self.directory / "state.db")},
+                    **(connector or {}),
+                }
+            ),
             exporters=json.dumps(exporters),
             traces=json.dumps([name for name in exporters if name not in {*metrics, "prometheus"}]),
             metrics=json.dumps(list(metrics)),

@@ -239,10 +239,13 @@ def test_reference_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     arguments = ["reference", "build", "--data", str(source), "--model", "m", "--output", str(output), *roles]
     code, out, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
-    assert out == f'wrote "{output}": m, 1 features, 300 rows\n'
+    sample = tmp_path / "m.sample.npz"
+    assert out == (
+        f'wrote "{output}": m, 1 features, 300 rows\nwrote "{sample}": 300 labelled rows, for estimated performance\n'
+    )
     profile = from_json(output.read_text("utf-8"))
     assert [feature.name for feature in profile.features] == ["amount"]
-    assert sorted(tmp_path.iterdir()) == sorted([source, output])
+    assert sorted(tmp_path.iterdir()) == sorted([source, output, sample])
 
 
 def test_reference_build_of_a_missing_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

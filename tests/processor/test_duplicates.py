@@ -26,14 +26,32 @@ def test_agrees_with_a_set() -> None:
         assert recent.fresh(keys).tolist() == expected
 
 
-def test_memory_is_bounded_and_recent_keys_are_kept() -> None:
-    """At least half of the capacity's last keys are remembered, at most the capacity and a batch are kept."""
+def test_memory_is_fixed_and_recent_keys_are_kept() -> None:
+    """Half of the capacity's last keys are remembered, old ones make way, and memory is the same at all times."""
     recent = RecentSpans(capacity=10_000)
-    for start in range(0, 200_000, 500):
-        assert recent.fresh(np.arange(start, start + 500, dtype=np.uint64)).all()
-        assert recent.nbytes <= 8 * 10_500
-    assert not recent.fresh(np.arange(195_500, 200_000, dtype=np.uint64)).any()
-    assert recent.fresh(np.arange(1000, dtype=np.uint64)).all()
+    size = recent.nbytes
+    keys = np.random.default_rng(0).integers(0, 1 << 63, 200_000).astype(np.uint64)
+    for start in range(0, len(keys), 500):
+        assert recent.fresh(keys[start : start + 500]).all()
+        assert recent.nbytes == size <= 13 * 10_000
+    assert not recent.fresh(keys[-5_000:]).any()
+    assert recent.fresh(keys[:1000]).all()
+
+
+def test_keys_that_follow_one_another_spread_over_the_table() -> None:
+    """Numbered ids, as some tracers make, are remembered as well as random ones."""
+    recent = RecentSpans(capacity=10_000)
+    for step in (1, 1 << 20, 1 << 40):
+        keys = np.arange(1, 5_001, dtype=np.uint64) * np.uint64(step)
+        recent.remember(keys)
+        assert not recent.fresh(keys).any()
+
+
+def test_an_id_of_zeros_is_an_id() -> None:
+    """The key 0 is fresh once, as any other."""
+    recent = RecentSpans()
+    assert recent.fresh(np.zeros(2, np.uint64)).tolist() == [True, False]
+    assert not recent.fresh(np.zeros(1, np.uint64))[0]
 
 
 def test_ids_of_odd_length() -> None:

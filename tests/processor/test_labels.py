@@ -30,6 +30,7 @@ def predicted(n: int = 40, seed: int = 0) -> tuple[Chunk, list[str], np.ndarray,
 def submit(rig: Rig, pairs: Sequence[tuple[str, str | float]], model: str | None = None) -> dict[str, object]:
     """Submit labels; the receipt as a dict."""
     receipt = rig.connector.submit_labels([Label(identity, label, model) for identity, label in pairs])
+    assert receipt.durable is False
     return {name: getattr(receipt, name) for name in ("joined", "waiting", "duplicate", "conflicting", "rejected")}
 
 
@@ -179,11 +180,28 @@ def test_row_ids_of_a_batch() -> None:
         receipt = submit(
             rig, [(prediction_id(span, 50), "yes"), (prediction_id(span, 3), "yes"), (prediction_id(span), "no")]
         )
-        assert (receipt["joined"], receipt["waiting"]) == (2, 1)
+        assert (receipt["joined"], receipt["waiting"]) == (2, 0)
+        assert rig.counters()["labels_not_captured"] == 1
         report = rig.connector.report("fraud")["quality"]
         assert report["realised"]["accuracy"]["value"] == 0.5
         assert report["predicted_rows"] == pytest.approx(100)
         assert report["coverage"] == pytest.approx(2 / 3)
+
+
+def test_coverage_of_rows_that_stand_for_thirds() -> None:
+    """Every row labelled is a coverage of exactly 1, whatever the weights, in whatever portions labels come."""
+    with Rig() as rig:
+        spans = ModelSpans()
+        ids = []
+        for call in range(50):
+            span = spans.add(normal_rows(3, call), [0, 1, 1], total_rows=100 + call, indices=np.arange(3, dtype="<u4"))
+            ids += [prediction_id(span, row) for row in range(3)]
+        rig.send(spans.chunk())
+        for at in range(0, 150, 7):
+            submit(rig, [(text, "yes") for text in reversed(ids[at : at + 7])])
+        quality = rig.connector.report("fraud")["quality"]
+        assert (quality["labels"], quality["coverage"]) == (150, 1.0)
+        assert quality["predicted_rows"] == pytest.approx(sum(range(100, 150)), abs=1e-6)
 
 
 def test_versions_and_models_that_share_an_id() -> None:

@@ -44,7 +44,14 @@ def test_labels_in_three_formats(pool: urllib3.PoolManager, content_type: str, b
     """JSON lines, a JSON array and CSV give the same labels."""
     with running() as one:
         answer = call(pool, f"{one.http}/v1/labels", body, content_type)
-        assert answer == {"accepted": 2, "waiting": 0, "rejected_count": 0, "rejected": []}
+        assert answer == {
+            "accepted": 2,
+            "waiting": 0,
+            "not_captured": 0,
+            "durable": False,
+            "rejected_count": 0,
+            "rejected": [],
+        }
         assert [(label.prediction_id, label.label) for label in one.connector.labels] == [("a", "fraud"), ("b", "ok")]
         assert one.telemetry.value("mlspan_receiver_labels", state="accepted") == 2
 

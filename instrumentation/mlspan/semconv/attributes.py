@@ -59,6 +59,9 @@ ML_PREDICTION_VALUE: Final = "ml.prediction.value"
 ML_PREDICTION_SCORE: Final = "ml.prediction.score"
 """The model's probability of the predicted class."""
 
+ML_PREDICTION_ENTROPY: Final = "ml.prediction.entropy"
+"""Shannon entropy of the predicted probabilities in nats, the mean of the captured rows."""
+
 ML_PREDICTION_ID: Final = "ml.prediction.id"
 """The user's own key of the predicted row (an order number), or trace id-span id-row."""
 
@@ -82,6 +85,57 @@ ML_QUALITY_KIND: Final = "ml.quality.kind"
 
 ML_QUALITY_OUTCOME: Final = "ml.quality.outcome"
 """Whether a labelled prediction was right."""
+
+ML_QUALITY_METRIC: Final = "ml.quality.metric"
+"""The performance figure that a measurement is about."""
+
+ML_QUALITY_QUANTILE: Final = "ml.quality.quantile"
+"""Which quantile of the delays a measurement is."""
+
+ML_SEGMENT_NAME: Final = "ml.segment.name"
+"""What the rows are cut by, a feature or an attribute of the resource that sent them."""
+
+ML_SEGMENT_VALUE: Final = "ml.segment.value"
+"""The value, bin or category that the segment's rows have."""
+
+ML_VERSION_BASELINE: Final = "ml.version.baseline"
+"""The model version that another one is compared with."""
+
+ML_INCIDENT_ID: Final = "ml.incident.id"
+"""The incident's own key, the same in its events, its spans and its notifications."""
+
+ML_INCIDENT_STATUS: Final = "ml.incident.status"
+"""What has just become of the incident."""
+
+ML_INCIDENT_SEVERITY: Final = "ml.incident.severity"
+"""How bad the incident is; the worst of its findings so far."""
+
+ML_INCIDENT_SUMMARY: Final = "ml.incident.summary"
+"""What is wrong in one or two sentences."""
+
+ML_INCIDENT_SUBJECT: Final = "ml.incident.subject"
+"""The most important series of the incident."""
+
+ML_INCIDENT_SUBJECTS: Final = "ml.incident.subjects"
+"""All series of the incident, most important first."""
+
+ML_INCIDENT_VALUE: Final = "ml.incident.value"
+"""The most important series' value in its last bad window."""
+
+ML_INCIDENT_EXPECTED: Final = "ml.incident.expected"
+"""What that value was expected to be."""
+
+ML_INCIDENT_EFFECT: Final = "ml.incident.effect"
+"""The difference of the two, in the series' unit."""
+
+ML_INCIDENT_P_VALUE: Final = "ml.incident.p_value"
+"""The p-value of the judgement, where it has one."""
+
+ML_INCIDENT_START: Final = "ml.incident.start"
+"""Start of the first bad window, as RFC 3339."""
+
+ML_MONITOR_NAMES: Final = "ml.monitor.names"
+"""The monitors that told of it."""
 
 ERROR_TYPE: Final = "error.type"
 """OpenTelemetry's own: the class of the exception that the call raised."""

@@ -4,3 +4,6 @@ from typing import Final
 
 ML_FEEDBACK: Final = "ml.feedback"
 """The same label as a log event."""
+
+ML_ANOMALY: Final = "ml.anomaly"
+"""An incident opened, was updated or closed. The record has the trace and span id of the incident's span."""

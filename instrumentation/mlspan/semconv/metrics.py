@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 
 class Metric(NamedTuple):
-    """One metric: name, instrument (counter, gauge, histogram), UCUM unit, one-sentence description."""
+    """One metric: name, instrument (counter, gauge, histogram, updowncounter), UCUM unit, one-sentence description."""
 
     name: str
     instrument: str
@@ -166,6 +166,104 @@ ML_QUALITY_R2: Final = Metric(
     "Coefficient of determination.",
 )
 
+ML_QUALITY_SPECIFICITY: Final = Metric(
+    "ml.quality.specificity",
+    "gauge",
+    "1",
+    "Share of the other classes' rows not said to be the last class; macro-averaged for more than two.",
+)
+
+ML_QUALITY_BALANCED_ACCURACY: Final = Metric(
+    "ml.quality.balanced_accuracy",
+    "gauge",
+    "1",
+    "Mean recall of the classes that labels have.",
+)
+
+ML_QUALITY_MCC: Final = Metric(
+    "ml.quality.mcc",
+    "gauge",
+    "1",
+    "Matthews' correlation of labels and predictions; Gorodkin's for more than two classes.",
+)
+
+ML_QUALITY_ECE: Final = Metric(
+    "ml.quality.ece",
+    "gauge",
+    "1",
+    "Expected calibration error over 15 bins, less what the noise of few rows adds.",
+)
+
+ML_QUALITY_MAPE: Final = Metric(
+    "ml.quality.mape",
+    "gauge",
+    "1",
+    "Mean absolute error relative to the label, as a share.",
+)
+
+ML_QUALITY_HAMMING_LOSS: Final = Metric(
+    "ml.quality.hamming_loss",
+    "gauge",
+    "1",
+    "Share of a multilabel classifier's decisions that are wrong.",
+)
+
+ML_QUALITY_PRECISION_MICRO: Final = Metric(
+    "ml.quality.precision_micro",
+    "gauge",
+    "1",
+    "Precision over all decisions of a multilabel classifier.",
+)
+
+ML_QUALITY_RECALL_MICRO: Final = Metric(
+    "ml.quality.recall_micro",
+    "gauge",
+    "1",
+    "Recall over all decisions of a multilabel classifier.",
+)
+
+ML_QUALITY_F1_MICRO: Final = Metric(
+    "ml.quality.f1_micro",
+    "gauge",
+    "1",
+    "F1 over all decisions of a multilabel classifier.",
+)
+
+ML_QUALITY_AVERAGE_PRECISION: Final = Metric(
+    "ml.quality.average_precision",
+    "gauge",
+    "1",
+    "Average precision; one-versus-rest macro average for more than two classes.",
+)
+
+ML_QUALITY_MSE: Final = Metric(
+    "ml.quality.mse",
+    "gauge",
+    "1",
+    "Mean squared error.",
+)
+
+ML_QUALITY_MEDIAN_AE: Final = Metric(
+    "ml.quality.median_ae",
+    "gauge",
+    "1",
+    "Median absolute error.",
+)
+
+ML_QUALITY_BIAS: Final = Metric(
+    "ml.quality.bias",
+    "gauge",
+    "1",
+    "Mean of prediction less label.",
+)
+
+ML_QUALITY_CUSTOM: Final = Metric(
+    "ml.quality.custom",
+    "gauge",
+    "1",
+    "A performance figure of your own (entry point group mlspan_metric), named by ml.quality.metric.",
+)
+
 ML_QUALITY_LABELS: Final = Metric(
     "ml.quality.labels",
     "gauge",
@@ -191,7 +289,7 @@ ML_FEEDBACK_LABELS: Final = Metric(
     "ml.feedback.labels",
     "counter",
     "{label}",
-    "Labels received, by what became of them (state = joined, waiting, duplicate, conflicting, expired, invalid).",
+    "Labels received, by state: joined, waiting, duplicate, conflicting, expired, not_captured, invalid.",
 )
 
 ML_WEIGHT_UNKNOWN_RATIO: Final = Metric(
@@ -199,6 +297,90 @@ ML_WEIGHT_UNKNOWN_RATIO: Final = Metric(
     "gauge",
     "1",
     "Share of model spans that carry no sampling weight and are counted once.",
+)
+
+ML_DRIFT_P_ADJUSTED: Final = Metric(
+    "ml.drift.p_adjusted",
+    "gauge",
+    "1",
+    "p-value of the feature in the last closed window, corrected over all features and for dependent rows.",
+)
+
+ML_DRIFT_EFFECT: Final = Metric(
+    "ml.drift.effect",
+    "gauge",
+    "1",
+    "How far the feature moved in the last closed window, less what chance alone would move it.",
+)
+
+ML_DRIFT_EFFECT_THRESHOLD: Final = Metric(
+    "ml.drift.effect_threshold",
+    "gauge",
+    "1",
+    "The smallest effect that counts as drift.",
+)
+
+ML_DRIFT_DRIFTED: Final = Metric(
+    "ml.drift.drifted",
+    "gauge",
+    "1",
+    "1 where the feature drifted in the last closed window (significant and large enough), else 0.",
+)
+
+ML_QUALITY_LOW: Final = Metric(
+    "ml.quality.low",
+    "gauge",
+    "1",
+    "Lower end of the 95 % band of a realised or estimated figure.",
+)
+
+ML_QUALITY_HIGH: Final = Metric(
+    "ml.quality.high",
+    "gauge",
+    "1",
+    "Upper end of that band.",
+)
+
+ML_QUALITY_DELAY: Final = Metric(
+    "ml.quality.delay",
+    "gauge",
+    "s",
+    "How long labels took from prediction to arrival, by quantile.",
+)
+
+ML_SEGMENT_PERFORMANCE: Final = Metric(
+    "ml.segment.performance",
+    "gauge",
+    "1",
+    "A performance figure of one segment's rows.",
+)
+
+ML_SEGMENT_ROWS: Final = Metric(
+    "ml.segment.rows",
+    "gauge",
+    "{row}",
+    "Rows of the segment behind these figures.",
+)
+
+ML_VERSION_DIFFERENCE: Final = Metric(
+    "ml.version.difference",
+    "gauge",
+    "1",
+    "A figure of this version less that of the baseline version, over the same time.",
+)
+
+ML_INCIDENT_OPEN: Final = Metric(
+    "ml.incident.open",
+    "updowncounter",
+    "{incident}",
+    "Incidents that are open.",
+)
+
+ML_INCIDENT_COUNT: Final = Metric(
+    "ml.incident.count",
+    "counter",
+    "{incident}",
+    "Incidents that were opened.",
 )
 
 DURATION_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

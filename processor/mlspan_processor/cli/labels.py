@@ -35,7 +35,7 @@ def labels(options: argparse.Namespace) -> int:
         "model": options.model_column,
         "timestamp": options.timestamp_column,
     }
-    accepted = waiting = skipped = 0
+    accepted = waiting = not_captured = skipped = 0
     rejected: list[str] = []
     rejected_count = first = 0
     progress = Progress(
@@ -68,6 +68,7 @@ def labels(options: argparse.Namespace) -> int:
                 answer = client.post("/v1/labels", body, "application/x-ndjson")
                 accepted += answer["accepted"]
                 waiting += answer["waiting"]
+                not_captured += answer.get("not_captured", 0)  # a processor of an older version does not say
                 rejected_count += answer["rejected_count"]
                 numbers = list(lines)
                 rejected += [f"row {numbers[one['line'] - 1]}: {one['reason']}" for one in answer["rejected"]]
@@ -79,6 +80,8 @@ def labels(options: argparse.Namespace) -> int:
     parts = [f"{accepted:,} labels accepted"]
     if waiting:
         parts.append(f"{waiting:,} of them wait for their prediction")
+    if not_captured:
+        parts.append(f"{not_captured:,} are for rows that were not captured")
     if skipped:
         parts.append(f"{skipped:,} rows have no label yet")
     if rejected_count:

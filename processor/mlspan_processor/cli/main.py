@@ -1,12 +1,15 @@
 """The command line: arguments in, an exit code out. Every command is imported when it is called.
 
-Exit codes: 0 success, 1 it could not be done (the reason is on stderr), 2 wrong arguments.
+Exit codes: 0 success, 1 it could not be done (the reason is on stderr), 2 wrong arguments. The gates, ``analyze`` and
+``check``, keep 1 for what they found: 0 all is well, 1 it is not, 2 wrong arguments or files that cannot be judged.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+
+from mlspan_processor.cli.batch_arguments import add_analyze, add_check
 
 _CONFIG_HELP = "configuration file; repeatable, later ones are merged over earlier ones (default: embedded)"
 _SET_HELP = "override one key, exporters.zipkin.endpoint=http://zipkin:9411/api/v2/spans; repeatable"
@@ -44,7 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
         "  mlspan run\n"
         "  mlspan run --config collector-config.yaml --set exporters.debug.verbosity=detailed\n"
         "  mlspan validate --config collector-config.yaml\n"
-        "  mlspan labels outcomes.csv",
+        "  mlspan labels outcomes.csv\n"
+        "  mlspan analyze --reference train.parquet --current week.parquet --label late --probability p_late",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
@@ -117,6 +121,9 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("--since", help='start: RFC 3339, Unix seconds, or a duration back from now, "2h"')
     report.add_argument("--until", help="end, in the same forms")
     report.add_argument("--json", action="store_true", help="the answer as JSON")
+
+    add_analyze(_add, commands)
+    add_check(_add, commands)
     return parser
 
 
@@ -156,12 +163,13 @@ def _add(
     run: str,
     summary: str,
     examples: Sequence[str],
+    epilog: str = "",
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples) + (epilog and f"\n\n{epilog}"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)

@@ -1,4 +1,5 @@
-"""``mlspan reference build``: a table of past inputs to a profile of what is normal."""
+"""``mlspan reference build``: a table of past inputs to a profile of what is normal, with labels beside it to a sample
+that estimates are fitted on."""
 
 import argparse
 import os
@@ -9,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mlspan.profile import to_json
+from mlspan_processor import reference_build
 from mlspan_processor.cli.console import fail, say
-from mlspan_processor.reference_build import build_reference
+from mlspan_processor.reference_sample import sample_path, write_sample
 from mlspan_processor.tables import Table
 
 _HASH_KEY_VARIABLE = "OTEL_INSTRUMENTATION_ML_HASH_KEY"
@@ -34,7 +36,7 @@ def build(options: argparse.Namespace) -> int:
     try:
         with progress:
             task = progress.add_task("building", total=None)
-            profile = build_reference(
+            profile, sample = reference_build.build(
                 source,
                 features=_features(source, options),
                 label=options.label_column,
@@ -45,11 +47,18 @@ def build(options: argparse.Namespace) -> int:
                 hash_key=os.environ.get(_HASH_KEY_VARIABLE, _DEFAULT_HASH_KEY).encode(),
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
+        # The rows first: a processor takes them over together with the profile.
+        if sample is not None:
+            write_sample(sample, sample_path(output))
+        else:
+            sample_path(output).unlink(missing_ok=True)
         _write(output, to_json(profile))
     except (OSError, ValueError) as error:
         return fail(str(error))
     version = f" {options.model_version}" if options.model_version else ""
     say(f'wrote "{output}": {model}{version}, {len(profile.features)} features, {profile.rows:,.0f} rows')
+    if sample is not None:
+        say(f'wrote "{sample_path(output)}": {len(sample):,} labelled rows, for estimated performance')
     return 0
 
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +18,10 @@ from mlspan_processor.config.durations import parse_duration
 
 _MAX_FEATURES = 20
 _UNKNOWN = "–"
+_MAX_DETAILS = 5
+_MAX_WINDOWS = 10
+_SHOWN = ("accuracy", "f1", "roc_auc", "mae", "rmse")
+"""Figures that are shown window by window."""
 
 
 def report(options: argparse.Namespace) -> int:
@@ -77,6 +81,7 @@ def show_models(answer: Mapping[str, Any], console: Console) -> None:
             _time(one.get("last_seen_ns")),
         )
     console.print(table)
+    show_incidents(answer.get("incidents", {}), console)
     labels = answer.get("labels", {})
     counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in labels.items() if value)
     console.print(f"labels: {counts or 'none'}")
@@ -92,6 +97,7 @@ def show_model(answer: Mapping[str, Any], console: Console) -> None:
         f" ({reference['rows']:,.0f} rows, {reference['source'] or 'being learnt'})\n",
         highlight=False,
     )
+    show_incidents(answer.get("incidents", {}), console)
     console.print(
         f"quality over {quality['labels']:,.0f} labelled rows ({_ratio(quality['coverage'])} of"
         f" {quality['predicted_rows']:,.0f}), {_range(quality)}",
@@ -101,6 +107,11 @@ def show_model(answer: Mapping[str, Any], console: Console) -> None:
     for name, figure in quality["realised"].items():
         figures.add_row(name, _number(figure["value"]), _number(quality["reference"].get(name)), figure["reason"] or "")
     console.print(figures)
+    judged = answer.get("judged", {})
+    show_performance(judged.get("performance"), console)
+    show_versions(answer.get("versions", ()), console)
+    show_segments(judged.get("segments", ()), console)
+    show_verdicts(judged.get("drift"), console)
     if drift.get("reason"):
         console.print(f"\ndrift: {drift['reason']}", highlight=False)
         return
@@ -123,6 +134,100 @@ def show_model(answer: Mapping[str, Any], console: Console) -> None:
     console.print(features)
     if len(drift["features"]) > _MAX_FEATURES:
         console.print(f"… and {len(drift['features']) - _MAX_FEATURES} features with less effect (--json shows all)")
+
+
+def show_incidents(incidents: Mapping[str, Any], console: Console) -> None:
+    """Write open incidents, and how many were closed."""
+    opened, closed = incidents.get("open", []), incidents.get("closed", [])
+    if not opened and not closed:
+        return
+    for one in opened:
+        model = one["model"]
+        console.print(one["severity"], style="bold red", end=" ", highlight=False)
+        head = f"{model['name']} {model['version']} since {one['since']}: {one['summary']}"
+        console.print(head, markup=False, highlight=False)
+        for line in one["details"][:_MAX_DETAILS]:
+            console.print(f"  {line}", markup=False, highlight=False)
+        traces = dict.fromkeys(exemplar["trace_id"] for exemplar in one["exemplars"])
+        if traces:
+            console.print(f"  traces: {' '.join(list(traces)[:_MAX_DETAILS])}", highlight=False)
+    console.print(f"{len(opened)} open incidents, {len(closed)} closed lately\n", highlight=False)
+
+
+def show_performance(performance: Mapping[str, Any] | None, console: Console) -> None:
+    """Write estimated beside realised performance, newest window first."""
+    if not performance:
+        return
+    if not performance["windows"]:
+        console.print(f"\nestimated performance: {performance['reason']}", markup=False, highlight=False)
+        return
+    names = [name for name in _SHOWN if name in performance["windows"][-1]["estimated"]]
+    table = Table("window until", "rows", "labels", box=None)
+    for name in names:
+        table.add_column(f"{name} estimated")
+        table.add_column("realised")
+    for window in reversed(performance["windows"][-_MAX_WINDOWS:]):
+        cells = [_time(window["end_ns"]), f"{window['rows']:,.0f}", f"{window['labels']:,.0f}"]
+        for name in names:
+            cells += [_banded(window[kind].get(name)) for kind in ("estimated", "realised")]
+        table.add_row(*cells)
+    console.print("\nestimated and realised performance", highlight=False)
+    console.print(table)
+
+
+def show_versions(versions: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Write what the version does better or worse than those before it."""
+    for one in versions:
+        labels = " and ".join(f"{count:,}" for count in one["labels"])
+        console.print(
+            f"\nagainst version {one['baseline']} over the same time ({labels} labels): {one['verdict']}"
+            + (f", {one['reason']}" if one["reason"] else ""),
+            markup=False,
+            highlight=False,
+        )
+        table = Table("figure", one["baseline"], "this", "difference", "", box=None)
+        for row in one["metrics"]:
+            difference = _banded({"value": row["difference"], "low": row["low"], "high": row["high"]})
+            table.add_row(row["metric"], _number(row["a"]), _number(row["b"]), difference, row["verdict"])
+        console.print(table)
+
+
+def show_segments(segments: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Write the figures of every segment; those that are worse than the other rows beyond chance are marked."""
+    if not segments:
+        return
+    names = [name for name in _SHOWN if any(name in one["figures"] for one in segments)]
+    table = Table("segment", "labels", *names, "worse than the others", box=None)
+    for one in segments:
+        cells = [_banded(one["figures"].get(name)) for name in names]
+        worse = ", ".join(f"{name} {difference:+.3g}" for name, difference in one["worse"].items())
+        table.add_row(f"{one['segment']}={one['value']}", f"{one['labels']:,}", *cells, worse or one["reason"])
+    console.print("\nsegments of the newest labelled rows", highlight=False)
+    console.print(table)
+
+
+def show_verdicts(drift: Mapping[str, Any] | None, console: Console) -> None:
+    """Write which features drifted in the last closed window."""
+    if not drift:
+        return
+    features = drift["features"]
+    console.print(
+        f"\nlast closed window, {drift['rows']:,.0f} rows, {_range(drift)}: drift in {drift['drifted']} of"
+        f" {len(features)} features and answers",
+        highlight=False,
+    )
+    for one in features:
+        if one["drifted"]:
+            numbers = f"effect {_number(one['effect'])}, adjusted p {_number(one['p_adjusted'])}"
+            console.print(f"  {one['message']}; {numbers}", markup=False, highlight=False)
+
+
+def _banded(figure: Mapping[str, Any] | None) -> str:
+    if figure is None or figure["value"] is None:
+        return _UNKNOWN
+    if figure["low"] is None or figure["high"] is None:
+        return _number(figure["value"])
+    return f"{_number(figure['value'])} ({_number(figure['low'])} to {_number(figure['high'])})"
 
 
 def _number(value: float | None) -> str:

@@ -14,6 +14,7 @@ from mlspan_processor.config import load
 from mlspan_processor.errors import StartError
 from mlspan_processor.logs import setup
 from mlspan_processor.pipeline import Engine
+from mlspan_processor.store.opening import user_state_dir
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     try:
-        engine = Engine(configuration)
+        engine = Engine(configuration, state_dir=user_state_dir())
         engine.start()
     except StartError as error:
         return fail(str(error))

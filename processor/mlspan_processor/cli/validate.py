@@ -7,7 +7,10 @@ from mlspan_processor.cli.console import fail, say
 from mlspan_processor.config import Components, Configuration, Kind, load
 from mlspan_processor.config.components import ComponentLoadError
 from mlspan_processor.errors import ConfigError
+from mlspan_processor.monitors.defaults import with_defaults
+from mlspan_processor.monitors.explain import sentence
 from mlspan_processor.records import Signal
+from mlspan_processor.settings import MlspanSettings
 
 
 def validate(options: argparse.Namespace) -> int:
@@ -35,7 +38,30 @@ def describe(configuration: Configuration) -> str:
         for component in configuration.components.values()
         for _, endpoint in component.type.listens(component.settings)
     ]
-    return "\n".join(["pipelines:", *lines, "listens on:", *listening])
+    return "\n".join(["pipelines:", *lines, "listens on:", *listening, *monitors(configuration)])
+
+
+def monitors(configuration: Configuration) -> list[str]:
+    """Return a line for each monitor and each target of the configuration's connectors."""
+    lines = []
+    for component in configuration.of(Kind.CONNECTOR):
+        settings = component.settings
+        if not isinstance(settings, MlspanSettings):
+            continue
+        targets = settings.notify.targets
+        running = with_defaults(settings.monitors, settings.default_monitors)
+        lines.append(
+            f'monitors of connector "{component.id}":' if running else f'connector "{component.id}": no monitors'
+        )
+        lines += [
+            f"  {one.name}: {sentence(one, settings.window.min_rows, settings.window.min_labels, tuple(targets))}"
+            for one in running
+        ]
+        lines += [
+            f"  {name} is told from severity {one.min_severity} on: {', '.join(one.changes)}"
+            for name, one in targets.items()
+        ]
+    return lines
 
 
 def components(_: argparse.Namespace) -> int:

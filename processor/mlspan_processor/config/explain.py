@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlspan_processor.errors import Problem, hint
 
-_SECRET = re.compile(r"token|password|secret|authorization|api_?key|headers", re.IGNORECASE)
+_SECRET = re.compile(r"token|password|secret|authorization|api_?key|headers|::notify::.*::url", re.IGNORECASE)
 _MAX_SHOWN = 60
 _MESSAGES = {
     "too_short": "must not be empty",

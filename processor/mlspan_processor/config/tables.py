@@ -136,7 +136,7 @@ def _type(annotation: Any, field: FieldInfo | None = None) -> str:
         return "duration"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type(arguments[0])
+        return "duration" if any(isinstance(one, PlainSerializer) for one in arguments[1:]) else _type(arguments[0])
     if origin in {Union, types.UnionType}:
         return " or ".join(_type(one) for one in arguments if one is not type(None))
     if origin is Literal:

@@ -6,10 +6,13 @@ something else. Counts are weighted by how many rows each captured row stands fo
 """
 
 import math
-from typing import Final, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from mlspan_processor.quality.bands import Interval
 
 MAX_CLASSES: Final = 64
 """Classes told apart in a confusion matrix; further ones share its last row and column."""
@@ -30,16 +33,16 @@ class Labelled(NamedTuple):
     """Predictions with their labels, n rows.
 
     Attributes:
-        labels: (n,) float64 class indices or numbers.
-        predictions: (n,) float64 class indices (MAX_CLASSES: another class) or numbers; NaN for rows without.
-        scores: (n, width) float32, or None; width 1 is the last of two classes, else one column a class.
+        labels: (n,) float64 class indices or numbers; (n, n_outputs) of 0 and 1 for multilabel.
+        predictions: like labels; class MAX_CLASSES is another class; NaN for rows without.
+        scores: (n, width) float32 or float64, or None; width 1 is the last of two classes, else one column a class.
         score_kind: payload.SCORE_PROBABILITY or SCORE_RAW.
         weights: (n,) rows that each stands for.
     """
 
     labels: NDArray[np.float64]
     predictions: NDArray[np.float64]
-    scores: NDArray[np.float32] | None
+    scores: NDArray[np.float32] | NDArray[np.float64] | None
     score_kind: int
     weights: NDArray[np.float64]
 
@@ -65,6 +68,9 @@ class Quality(Protocol):
 
     def figures(self) -> dict[str, Figure]:
         """Every figure of the task by name."""
+
+    def intervals(self) -> "dict[str, Interval]":
+        """The band of every figure that has a value, at so many standard normal deviations."""
 
     @property
     def nbytes(self) -> int:
@@ -92,6 +98,11 @@ class Sums:
         return self.labelled**2 / self.squares if self.squares else 0.0
 
     @property
+    def ratio(self) -> float:
+        """Kish's effective rows per weighted row; 1 without any."""
+        return self.labelled / self.squares if self.squares else 1.0
+
+    @property
     def coverage(self) -> float | None:
         """Labelled share of the predicted rows, None without any."""
         return min(1.0, self.labelled / self.predicted) if self.predicted > 0 else None
@@ -117,4 +128,4 @@ def wilson(share: float, n: float, z: float = 1.959963984540054) -> tuple[float,
         return 0.0, 1.0
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return float(max(0.0, middle - half)), float(min(1.0, middle + half))

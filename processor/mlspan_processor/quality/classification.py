@@ -1,17 +1,14 @@
-"""Stage 5: quality of a classifier from a confusion matrix, loss sums and score histograms.
+"""Stage 5: quality of a classifier from a confusion matrix, loss sums, reliability bins and score histograms.
 
-Accuracy, precision, recall, F1, log loss and Brier score are exact: those of scikit-learn on the same
-    (weighted) rows. Precision, recall and F1 are of the last class for two classes, else macro averages over
-    the classes that occur as label or prediction, where a class without predictions or labels counts 0
-    (scikit-learn's zero_division=0). A label outside the model's classes is always wrong, with probability 0
-    (clipped to float32's epsilon, as scikit-learn does). AUROC comes from histograms of 1,024 bins
-    (probabilities on the logit scale within ±16, raw scores on asinh's): scores in one bin count as tied, so
-    the exact value is off by at most half the share of (positive, negative) pairs in one bin, which is
-    reported as the figure's bound. For more than two classes: one-versus-rest, macro average over the classes
-    for which there are labels both ways. Memory: 16 bytes a filled cell, at most 34 kB (two classes) or 1.1
-    MB (32 classes) a pane.
-Source: Hand & Till, Mach. Learn. 45, 2001 (averages); Brier, Mon. Weather Rev. 78, 1950; Fawcett, 2006
-    (ties).
+accuracy, precision, recall, specificity, F1, balanced accuracy, MCC (confusion.py), log loss and Brier score
+    (losses.py) are exact: those of scikit-learn on the same (weighted) rows. A label outside the model's classes is
+    always wrong, with probability 0 (clipped to float32's epsilon, as scikit-learn does). AUROC and average precision
+    come from histograms (ranking.py), with the most that the exact value may be off as the figure's bound; for more
+    than two classes: one-versus-rest, macro average over the classes for which there are labels both ways. ECE:
+    calibration.py. Labels that are negative or not finite count as missing. Probabilities that are none (outside [0,
+    1], sum not 1) leave AUROC and average precision, which only need an order. Memory: 16 bytes a filled cell, at most
+    35 kB (two classes) or 1.1 MB (32 classes) a pane.
+Source: Hand & Till, Mach. Learn. 45, 2001 (averages); Fawcett, 2006 (ties).
 """
 
 from typing import Final, Self
@@ -20,14 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan.payload import SCORE_PROBABILITY
+from mlspan_processor.quality import confusion
+from mlspan_processor.quality.bands import Interval
 from mlspan_processor.quality.base import MAX_CLASSES, MAX_SCORED_CLASSES, Figure, Labelled, Sums
+from mlspan_processor.quality.calibration import Calibration, ReliabilityBin
+from mlspan_processor.quality.losses import EPSILON, Losses
+from mlspan_processor.quality.ranking import Counts, ScoreCounts, ranked, ranked_intervals
 from mlspan_processor.quality.sparse import SparseCounts
 
-BINS: Final = 1024
-_SPAN: Final = 16.0
 _SIDE: Final = MAX_CLASSES + 1
-_MATRIX: Final = _SIDE * _SIDE
-_EPSILON: Final = float(np.finfo(np.float32).eps)
+_TOO_MANY: Final = f"undecidable, because probabilities of more than {MAX_SCORED_CLASSES} classes are not kept"
+_OF_SCORES: Final = ("roc_auc", "average_precision", "log_loss", "brier", "ece")
 
 
 class Classification(Sums):
@@ -37,9 +37,10 @@ class Classification(Sums):
         super().__init__()
         self.n_classes = n_classes
         self.counts = SparseCounts()
-        self.scored = 0.0
-        self.log_loss = 0.0
-        self.brier = 0.0
+        self.scores = ScoreCounts()
+        self.losses = Losses()
+        self.calibration = Calibration()
+        self.too_wide = 0
 
     def __repr__(self) -> str:
         return f"Classification({self.n_classes})"
@@ -47,19 +48,19 @@ class Classification(Sums):
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self.counts.nbytes + 64
+        return self.counts.nbytes + self.scores.nbytes + self.calibration.table.nbytes + 128
 
     def update(self, batch: Labelled) -> None:
         """Add rows; those with a NaN label or neither prediction nor score are left out."""
         has_score = np.zeros(len(batch.labels), bool) if batch.scores is None else ~np.isnan(batch.scores[:, 0])
-        used = ~np.isnan(batch.labels) & (~np.isnan(batch.predictions) | has_score)
+        used = _known(batch.labels) & (~np.isnan(batch.predictions) | has_score)
         self.add_labelled(batch.weights[used])
         self.update_predictions(batch)
         self.update_scores(batch)
 
     def update_predictions(self, batch: Labelled) -> None:
         """Add only the predictions of rows whose scores were added before."""
-        matrix = ~np.isnan(batch.labels) & ~np.isnan(batch.predictions)
+        matrix = _known(batch.labels) & ~np.isnan(batch.predictions)
         labels = np.minimum(batch.labels[matrix], MAX_CLASSES).astype(np.int64)
         predictions = batch.predictions[matrix]
         predictions = np.where((predictions < 0) | (predictions > MAX_CLASSES), MAX_CLASSES, predictions)
@@ -69,106 +70,87 @@ class Classification(Sums):
         """Add only the scores of rows whose predictions were added before."""
         if batch.scores is None or not batch.scores.shape[1]:
             return
-        used = ~np.isnan(batch.labels) & ~np.isnan(batch.scores).any(axis=1)
+        used = _known(batch.labels) & np.isfinite(batch.scores).all(axis=1)
         labels, scores, w = batch.labels[used], batch.scores[used].astype(np.float64), batch.weights[used]
         width = scores.shape[1]
-        if not len(labels) or width > MAX_SCORED_CLASSES:
+        if not len(labels):
+            return
+        if width > MAX_SCORED_CLASSES:
+            self.too_wide += len(labels)
             return
         classes = np.arange(width) if width > 1 else np.array([self.n_classes - 1])
         positive = labels[:, None] == classes
         if batch.score_kind == SCORE_PROBABILITY:
-            self._add_losses(scores, positive, labels, w)
-            clipped = np.clip(scores, 1e-9, 1 - 1e-9)
-            scale = np.log(clipped / (1 - clipped))
-            first = 0
-        else:
-            scale = np.arcsinh(scores)
-            first = MAX_SCORED_CLASSES
-        bins = np.clip(np.floor((scale + _SPAN) / (2 * _SPAN) * BINS), 0, BINS - 1).astype(np.int64)
-        cells = _MATRIX + ((first + np.arange(width)) * 2 + positive) * BINS + bins
-        self.counts.add(cells.ravel(), np.repeat(w, width))
+            self._add_probabilities(scores, positive, labels, w)
+        self.scores.add(scores, positive, batch.score_kind, w)
 
     def merge(self, other: Self) -> None:
         """Add another's rows."""
         self.merge_sums(other)
         self.n_classes = max(self.n_classes, other.n_classes)
+        self.too_wide += other.too_wide
         self.counts.merge(other.counts)
-        self.scored += other.scored
-        self.log_loss += other.log_loss
-        self.brier += other.brier
+        self.scores.merge(other.scores)
+        self.losses.merge(other.losses)
+        self.calibration.merge(other.calibration)
 
     def confusion(self) -> NDArray[np.float64]:
         """(65, 65) weighted counts, rows true class, columns predicted class; the last of both any other
         class."""
-        return self.counts.dense(0, _MATRIX).reshape(_SIDE, _SIDE)
+        return self.counts.dense(0, _SIDE * _SIDE).reshape(_SIDE, _SIDE)
 
     def figures(self) -> dict[str, Figure]:
-        """accuracy, precision, recall, f1, roc_auc, log_loss, brier."""
-        matrix = self.confusion()
-        return {**self._decided(matrix), "roc_auc": self._roc_auc(), **self._losses()}
+        """accuracy, precision, recall, specificity, f1, balanced_accuracy, mcc, roc_auc, average_precision, log_loss,
+        brier, ece."""
+        of_scores = {**ranked(self._pairs()), **self.losses.figures()}
+        reason = self.losses.reason
+        of_scores["ece"] = Figure(None, reason) if reason else self.calibration.ece(self.ratio)
+        if self.too_wide and not self.scores.nbytes:
+            of_scores = dict.fromkeys(_OF_SCORES, Figure(None, _TOO_MANY))
+        return {**confusion.figures(self.confusion(), self.n_classes), **of_scores}
 
-    def _add_losses(
+    def intervals(self) -> dict[str, Interval]:
+        """The bands of the figures that have a value."""
+        rules = {
+            **confusion.intervals(self.confusion(), self.n_classes, self.ratio),
+            **ranked_intervals(self._pairs(), self.ratio),
+            **self.losses.intervals(self.ratio),
+        }
+        return rules if self.losses.reason else {**rules, "ece": self.calibration.interval(self.ratio)}
+
+    def reliability(self) -> list[ReliabilityBin]:
+        """Bins of confidence, with the share that was right."""
+        return self.calibration.bins(self.ratio)
+
+    def _pairs(self) -> list[tuple[Counts, Counts]]:
+        return self.scores.pairs(1 if self.n_classes <= 2 else min(self.n_classes, MAX_SCORED_CLASSES))
+
+    def _add_probabilities(
         self,
         p: NDArray[np.float64],
         positive: NDArray[np.bool_],
         labels: NDArray[np.float64],
         w: NDArray[np.float64],
     ) -> None:
+        proper = self.losses.proper(p, sums=p.shape[1] > 1)
+        if not proper.all():
+            p, positive, labels, w = p[proper], positive[proper], labels[proper], w[proper]
         if p.shape[1] == 1:
             last = labels == self.n_classes - 1
             first = labels == self.n_classes - 2
             of_label = np.where(last, p[:, 0], np.where(first, 1 - p[:, 0], 0.0))
             squared = (p[:, 0] - last) ** 2
+            self.calibration.add(p[:, 0], last, w)
         else:
             of_label = (p * positive).sum(axis=1)
             squared = ((p - positive) ** 2).sum(axis=1) / 2
-        self.scored += float(w.sum())
-        self.log_loss += float(w @ -np.log(np.clip(of_label, _EPSILON, 1 - _EPSILON)))
-        self.brier += float(w @ squared)
+            if self.n_classes == 2:
+                self.calibration.add(p[:, 1], positive[:, 1], w)
+            else:
+                top = p.argmax(axis=1)
+                self.calibration.add(p.max(axis=1), positive[np.arange(len(p)), top], w)
+        self.losses.add(-np.log(np.clip(of_label, EPSILON, 1 - EPSILON)), squared, w)
 
-    def _decided(self, matrix: NDArray[np.float64]) -> dict[str, Figure]:
-        total = matrix.sum()
-        if total <= 0:
-            nothing = Figure(None, "no labelled predictions")
-            return dict.fromkeys(("accuracy", "precision", "recall", "f1"), nothing)
-        right = np.diag(matrix).copy()
-        right[-1] = 0.0  # two classes beyond the matrix are not known to be the same
-        accuracy = Figure(float(right.sum() / total))
-        true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
-        if self.n_classes == 2:
-            hit, labelled, said = right[1], true[1], predicted[1]
-            precision = Figure(float(hit / said)) if said > 0 else Figure(None, "the last class was never predicted")
-            recall = Figure(float(hit / labelled)) if labelled > 0 else Figure(None, "no label of the last class")
-            f1 = Figure(float(2 * hit / (said + labelled))) if said + labelled > 0 else Figure(None, recall.reason)
-        else:
-            occurs = (true > 0) | (predicted > 0)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                precision = Figure(float(np.nan_to_num(right / predicted)[occurs].mean()))
-                recall = Figure(float(np.nan_to_num(right / true)[occurs].mean()))
-                f1 = Figure(float(np.nan_to_num(2 * right / (true + predicted))[occurs].mean()))
-        return {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1}
 
-    def _losses(self) -> dict[str, Figure]:
-        if self.scored <= 0:
-            nothing = Figure(None, "no labelled probabilities")
-            return {"log_loss": nothing, "brier": nothing}
-        return {"log_loss": Figure(self.log_loss / self.scored), "brier": Figure(self.brier / self.scored)}
-
-    def _roc_auc(self) -> Figure:
-        areas, bounds = [], []
-        width = 1 if self.n_classes <= 2 else min(self.n_classes, MAX_SCORED_CLASSES)
-        start = _MATRIX
-        if not self.counts.dense(start, width * 2 * BINS).any():
-            start += MAX_SCORED_CLASSES * 2 * BINS
-        for k in range(width):
-            negative, positive = self.counts.dense(start + k * 2 * BINS, 2 * BINS).reshape(2, BINS)
-            pairs = positive.sum() * negative.sum()
-            if pairs > 0:
-                below = np.cumsum(negative) - negative
-                ties = float(positive @ negative) / 2 / pairs
-                areas.append(float(positive @ below) / pairs + ties)
-                bounds.append(ties)
-        if not areas:
-            scored = self.counts.dense(start, width * 2 * BINS).any()
-            return Figure(None, "labels of one class only" if scored else "no labelled scores")
-        return Figure(float(np.mean(areas)), bound=float(np.mean(bounds)))
+def _known(labels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.isfinite(labels) & (labels >= 0)

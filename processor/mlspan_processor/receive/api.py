@@ -1,7 +1,7 @@
 """Stage 1, beside OTLP on the HTTP port: labels in, the report out.
 
-``POST /v1/labels``, ``GET /v1/models``, ``GET /v1/models/{name}?version=&start=&end=``. Answers are JSON.
-Only there when the configuration has a connector that understands them.
+``POST /v1/labels``, ``GET /v1/models``, ``GET /v1/models/{name}?version=&start=&end=``, ``GET /v1/incidents``.
+Answers are JSON. Only there when the configuration has a connector that understands them.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ from mlspan_processor.telemetry import Telemetry
 
 LABELS_PATH = "/v1/labels"
 MODELS_PATH = "/v1/models"
+INCIDENTS_PATH = "/v1/incidents"
 _LABEL_TYPES = frozenset({JSON, *JSON_LINES_TYPES, *CSV_TYPES})
 _MAX_REJECTED = 1_000
 """Bad lines that an answer lists; the others are only counted."""
@@ -41,6 +42,9 @@ class ModelApi(Protocol):
     def status(self) -> dict[str, Any]:
         """The models it knows."""
 
+    def incidents(self) -> dict[str, Any]:
+        """Incidents that are open, and the last closed ones."""
+
     def report(self, model: str, version: str | None, start_ns: int | None, end_ns: int | None) -> dict[str, Any]:
         """One model's quality and drift; raise KeyError for an unknown model."""
 
@@ -54,6 +58,7 @@ def add_routes(receiver: HttpReceiver, connectors: Mapping[str, Any], telemetry:
     receiver.add_route("POST", LABELS_PATH, handlers.labels)
     receiver.add_route("GET", MODELS_PATH, handlers.models)
     receiver.add_route("GET", MODELS_PATH + "/{name:.+}", handlers.model)
+    receiver.add_route("GET", INCIDENTS_PATH, handlers.incidents)
 
 
 class _Handlers:
@@ -95,6 +100,8 @@ class _Handlers:
             {
                 "accepted": accepted,
                 "waiting": receipt.waiting if receipt is not None else 0,
+                "not_captured": receipt.not_captured if receipt is not None else 0,
+                "durable": receipt.durable if receipt is not None else False,
                 "rejected_count": len(rejected),
                 "rejected": [{"line": one.line, "reason": one.reason} for one in rejected[:_MAX_REJECTED]],
             }
@@ -102,6 +109,12 @@ class _Handlers:
 
     async def models(self, _: web.Request) -> web.Response:
         return _json(await self._receiver.in_thread(self._api.status))
+
+    async def incidents(self, _: web.Request) -> web.Response:
+        try:
+            return _json(await self._receiver.in_thread(self._api.incidents))
+        except (TimeoutError, RetryableError) as error:
+            raise HttpError(503, str(error), 1.0) from None
 
     async def model(self, request: web.Request) -> web.Response:
         name, query = request.match_info["name"], request.query

@@ -31,6 +31,15 @@ def regressed(n: int, seed: int = 0, weighted: bool = False, mean: float = 0.0) 
     return Labelled(labels, labels + rng.normal(0, 0.7, n), None, 0, weights)
 
 
+def labelled_thrice(n: int, seed: int = 0) -> Labelled:
+    """Predictions of a multilabel classifier with three outputs, weighted."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((n, 3)) < 0.4).astype(np.float64)
+    p = 1 / (1 + np.exp(-(rng.normal(size=(n, 3)) + 2 * labels - 1)))
+    weights = rng.integers(1, 6, n).astype(np.float64)
+    return Labelled(labels, (p > 0.5).astype(np.float64), p.astype(np.float32), SCORE_PROBABILITY, weights)
+
+
 def cut(batch: Labelled, start: int, stop: int) -> Labelled:
     """Some of the rows."""
     scores = None if batch.scores is None else batch.scores[start:stop]

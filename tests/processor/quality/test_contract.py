@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 
 from mlspan_processor.quality import KINDS, Labelled
-from tests.processor.quality.batches import classified, cut, regressed
+from mlspan_processor.quality.bands import bands
+from mlspan_processor.store.codec import fields_of, fill, pack, unpack
+from tests.processor.quality.batches import classified, cut, labelled_thrice, regressed
 
 EACH = pytest.mark.parametrize("kind", KINDS)
 
 
 def batch_of(kind: str, n: int = 500, seed: int = 0) -> Labelled:
     """Rows of a kind."""
-    return regressed(n, seed, weighted=True) if kind == "regression" else classified(n, 3, seed, weighted=True)
+    if kind == "regression":
+        return regressed(n, seed, weighted=True)
+    return labelled_thrice(n, seed) if kind == "multilabel" else classified(n, 3, seed, weighted=True)
 
 
 def fed(kind: str, *batches: Labelled) -> Any:
@@ -79,13 +83,38 @@ def test_empty_has_reasons_and_no_figures(kind: str) -> None:
 def test_rows_of_nan_change_nothing(kind: str) -> None:
     """Rows without a label, or with neither prediction nor score, are left out."""
     batch = batch_of(kind)
-    nothing = np.full(500, np.nan)
+    nothing = np.full_like(batch.labels, np.nan)
     quality = fed(kind, batch)
     before = quality.figures()
     quality.update(batch._replace(labels=nothing))
     quality.update(batch._replace(predictions=nothing, scores=None))
     assert quality.figures() == before
     assert quality.rows == 500
+
+
+@EACH
+def test_every_figure_has_a_band_around_it(kind: str) -> None:
+    """One band for each figure with a value, in parts as in one pass; none without rows."""
+    batch = batch_of(kind)
+    quality, merged = fed(kind, batch), fed(kind, cut(batch, 0, 200))
+    merged.merge(fed(kind, cut(batch, 200, 500)))
+    again = bands(merged)
+    assert set(again) == set(quality.figures())
+    for name, band in bands(quality).items():
+        value = quality.figures()[name].value
+        assert band is not None
+        assert band[0] <= value <= band[1]
+        assert again[name] == pytest.approx(band)
+    assert bands(KINDS[kind](3)) == {}
+
+
+@EACH
+def test_state_survives(kind: str) -> None:
+    """Written to bytes and read again it is the same."""
+    quality, fresh = fed(kind, batch_of(kind)), KINDS[kind](3)
+    fill(fresh, unpack(pack(fields_of(quality))))
+    close(quality, fresh)
+    assert bands(fresh) == bands(quality)
 
 
 @EACH

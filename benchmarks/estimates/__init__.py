@@ -1,0 +1,1 @@
+"""What the benchmark of estimates needs: data sets, cases and the peer."""

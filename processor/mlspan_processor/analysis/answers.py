@@ -1,0 +1,254 @@
+"""Batch, part 3: labels, predictions, probabilities, times, ids and segments of a whole file.
+
+In: a Source and its Roles. Out: an Answers: the role columns of every row, features aside. Memory: 8 bytes a row and
+column of numbers, 4 of texts, and the distinct texts once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlspan.columns import text_of
+from mlspan_processor.analysis.errors import AnalysisError
+from mlspan_processor.analysis.roles import Roles
+from mlspan_processor.analysis.source import Source
+
+MAX_DISTINCT: Final = 5_000_000
+"""Different texts of one role column."""
+Progress = Callable[[int], None]
+"""Called with the rows read since the last call."""
+
+
+@dataclass(slots=True, eq=False)
+class Raw:
+    """One role column.
+
+    Attributes:
+        numbers: (n_rows,) float64, NaN where missing; None for texts and booleans.
+        codes: (n_rows,) int32 indices into `texts`, -1 where missing; None for numbers.
+        texts: the distinct values.
+        whole: whether the column's type is a whole number's; `truth` whether it is boolean.
+    """
+
+    numbers: NDArray[np.float64] | None
+    codes: NDArray[np.int32] | None
+    texts: list[str] = field(default_factory=list)
+    whole: bool = False
+    truth: bool = False
+
+    def __len__(self) -> int:
+        return len(self.missing())
+
+    def missing(self) -> NDArray[np.bool_]:
+        """(n_rows,) where there is no value."""
+        if self.numbers is not None:
+            return np.isnan(self.numbers)
+        assert self.codes is not None
+        return np.asarray(self.codes < 0)
+
+    def distinct(self, most: int = 0) -> list[str]:
+        """The values as texts, numbers by size and texts by code point; all of them, or at most `most` numbers."""
+        if self.numbers is None:
+            assert self.codes is not None
+            used = np.unique(self.codes[self.codes >= 0])
+            return sorted(self.texts[i] for i in used.tolist())
+        values = np.unique(self.numbers[np.isfinite(self.numbers)])
+        return [number_text(value) for value in (values[:most] if most else values).tolist()]
+
+    def coded(self) -> tuple[NDArray[np.intp], list[str]]:
+        """(n_rows,) indices into the distinct texts, -1 where missing; and these texts, sorted as `distinct`."""
+        if self.numbers is None:
+            assert self.codes is not None
+            order = sorted(range(len(self.texts)), key=self.texts.__getitem__)
+            place = np.empty(len(order) + 1, np.intp)
+            place[order] = np.arange(len(order))
+            place[-1] = -1
+            return place[self.codes], [self.texts[i] for i in order]
+        finite = np.isfinite(self.numbers)
+        values, which = np.unique(self.numbers[finite], return_inverse=True)
+        codes = np.full(len(self.numbers), -1, np.intp)
+        codes[finite] = which
+        return codes, [number_text(value) for value in values.tolist()]
+
+    def values(self) -> NDArray[np.float64]:
+        """(n_rows,) numbers; texts that are no number are NaN."""
+        if self.numbers is not None:
+            return self.numbers
+        assert self.codes is not None
+        table = np.array([*map(_number, self.texts), np.nan])
+        return np.asarray(table[self.codes])
+
+
+@dataclass(slots=True, eq=False)
+class Answers:
+    """The role columns of a file.
+
+    Attributes:
+        rows: of the file.
+        label, prediction, version: or None.
+        probabilities: (n_rows, n_columns) float32, or None; `classes` the class that each column was named for.
+        times: (n_rows,) int64 nanoseconds since the epoch, `NO_TIME` where there is none; or None.
+        ids: (n_rows,) int64, equal for equal ids, -1 where missing; or None.
+        segments: by name.
+        weights: (n_rows,) rows that each stands for; None for 1.
+    """
+
+    rows: int
+    label: Raw | None = None
+    prediction: Raw | None = None
+    version: Raw | None = None
+    probabilities: NDArray[np.float32] | None = None
+    classes: tuple[str, ...] = ()
+    times: NDArray[np.int64] | None = None
+    ids: NDArray[np.int64] | None = None
+    id_texts: Any = None
+    segments: dict[str, Raw] = field(default_factory=dict)
+    weights: NDArray[np.float64] | None = None
+
+
+NO_TIME: Final = np.iinfo(np.int64).min
+
+
+def read_answers(source: Source, roles: Roles, progress: Progress | None = None) -> Answers:
+    """Read the role columns.
+
+    Raises:
+        AnalysisError: a column of probabilities or of times holds something else, or the file has no rows.
+    """
+    weight = source.roles.get("weight", "") if source.roles else ""
+    columns = [*roles.answers(), *([weight] if weight else [])]
+    parts: dict[str, list[Any]] = {name: [] for name in columns}
+    rows = 0
+    # A table is known to have rows without a column being read.
+    for batch in source.batches(columns) if columns else ():
+        rows += batch.num_rows
+        for name in columns:
+            parts[name].append(batch.column(name))
+        if progress is not None:
+            progress(batch.num_rows)
+    if not columns:
+        rows = source.rows or 0
+    if not rows:
+        raise AnalysisError(f'"{source.name}" has no rows')
+    whole = {name: pa.chunked_array(chunks) for name, chunks in parts.items()}
+    answers = Answers(rows, classes=tuple(name for name, _ in roles.probabilities))
+    for role in ("label", "prediction", "version"):
+        if name := getattr(roles, role):
+            setattr(answers, role, raw(whole[name], name))
+    for name in roles.segments:
+        answers.segments[name] = raw(whole[name], name)
+    if roles.probabilities:
+        answers.probabilities = np.column_stack([_probabilities(whole[name], name) for _, name in roles.probabilities])
+    if roles.time:
+        answers.times = times_of(whole[roles.time], roles.time)
+    if roles.id:
+        answers.ids, answers.id_texts = _ids(whole[roles.id])
+    if weight:
+        answers.weights = np.asarray(whole[weight].to_numpy(), np.float64)
+    return answers
+
+
+def raw(column: Any, name: str) -> Raw:
+    """A role column, by its type."""
+    kind = column.type
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        numbers = pc.cast(column, pa.float64(), safe=False).to_numpy()
+        return Raw(np.asarray(numbers, np.float64), None, whole=pa.types.is_integer(kind))
+    if pa.types.is_null(kind):
+        return Raw(np.full(len(column), np.nan), None)
+    if pa.types.is_nested(kind):
+        raise AnalysisError(f'column "{name}" holds {kind}; must hold numbers, texts or booleans')
+    truth = pa.types.is_boolean(kind)
+    encoded = column if pa.types.is_dictionary(kind) else pc.dictionary_encode(column)
+    encoded = encoded.unify_dictionaries().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):  # no rows, or several where they could not be joined
+        encoded = pa.concat_arrays(encoded.chunks)
+    texts = [text_of(value) for value in encoded.dictionary.to_pylist()]
+    if len(texts) > MAX_DISTINCT:
+        raise AnalysisError(f'column "{name}" holds more than {MAX_DISTINCT:,} different values')
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    # Texts that differ as values may read alike: 1 and "1" of a column of objects.
+    known: dict[str, int] = {}
+    place = np.array([known.setdefault(text, len(known)) for text in texts] + [-1], np.int32)
+    return Raw(None, place[codes], list(known), truth=truth)
+
+
+def times_of(column: Any, name: str) -> NDArray[np.int64]:
+    """(n_rows,) nanoseconds since the epoch, NO_TIME where missing.
+
+    Dates and times without a zone are taken as UTC; texts are ISO 8601; numbers are seconds, or milli-, micro- or
+    nanoseconds where the median is too large for the unit before (after the year 5138).
+    """
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+        return _text_times(column, name)
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        stamps = pc.cast(column, pa.timestamp("ns", getattr(kind, "tz", None)), safe=False)
+        return np.asarray(pc.fill_null(pc.cast(stamps, pa.int64()), int(NO_TIME)).to_numpy(), np.int64)
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        values = np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(), np.float64)
+        finite = np.isfinite(values)
+        size = float(np.median(np.abs(values[finite]))) if finite.any() else 0.0
+        scale = next(unit for limit, unit in ((1e11, 1e9), (1e14, 1e6), (1e17, 1e3), (np.inf, 1.0)) if size < limit)
+        if pa.types.is_integer(kind) and scale == 1.0:
+            return np.asarray(pc.fill_null(pc.cast(column, pa.int64()), int(NO_TIME)).to_numpy(), np.int64)
+        finite &= np.abs(values) * scale < 9.2e18
+        result = np.full(len(values), NO_TIME)
+        result[finite] = np.round(values[finite] * scale).astype(np.int64)
+        return result
+    raise AnalysisError(f'--time "{name}" holds {kind}; must hold times, dates, ISO 8601 texts or Unix seconds')
+
+
+def _text_times(column: Any, name: str) -> NDArray[np.int64]:
+    from datetime import UTC, datetime  # noqa: PLC0415  # rare
+
+    found = raw(column, name)
+    assert found.codes is not None
+    stamps = np.full(len(found.texts) + 1, NO_TIME)
+    unreadable = []
+    for i, text in enumerate(found.texts):
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            unreadable.append(text)
+            continue
+        aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        whole, part = divmod((aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds(), 1)
+        stamps[i] = int(whole) * 1_000_000_000 + round(part * 1e6) * 1000
+    if len(unreadable) > len(found.texts) / 2:
+        raise AnalysisError(f'--time "{name}": "{unreadable[0]}" is no ISO 8601 time')
+    return stamps[found.codes]
+
+
+def _probabilities(column: Any, name: str) -> NDArray[np.float32]:
+    found = raw(column, name)
+    values = found.values()
+    if found.numbers is None and np.isnan(values).mean() > found.missing().mean() + 0.5:
+        raise AnalysisError(f'--probability "{name}" holds texts; must hold numbers')
+    return values.astype(np.float32)
+
+
+def _ids(column: Any) -> tuple[NDArray[np.int64], Any]:
+    """(n_rows,) equal numbers for equal ids, -1 where missing; and the id of each number as an Arrow array."""
+    encoded = column if pa.types.is_dictionary(column.type) else pc.dictionary_encode(column)
+    encoded = encoded.unify_dictionaries().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = pa.concat_arrays(encoded.chunks)
+    return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+
+
+def number_text(value: float) -> str:
+    """A number as a class: whole ones without a point."""
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan

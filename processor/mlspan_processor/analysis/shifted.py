@@ -1,0 +1,151 @@
+"""Batch, part 10c: have predictions, labels or features shifted, has the quality of the data fallen?
+
+In: Evidence. Out: at most one alert of each kind, which names all columns that it is about, the largest effect first.
+The judgement (significant, and large enough) is drift.judgement's; here it gets its words.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from mlspan.profile import CATEGORICAL, FeatureProfile
+from mlspan_processor.analysis.encode import Feature
+from mlspan_processor.analysis.evidence import Evidence, p_text, text
+from mlspan_processor.analysis.result import Alert, Severity
+from mlspan_processor.drift.judgement import Verdict
+
+_NAMED: Final = 5
+"""Columns that a message names."""
+
+
+def column_alerts(evidence: Evidence) -> list[Alert | None]:
+    """Alerts about predictions, labels, data quality and features."""
+    judged, prepared = evidence.judged, evidence.prepared
+    gone = [one for one in evidence.features if one.reason]
+    if judged is None:
+        return [_quality(evidence, [], [], gone)]
+    n = prepared.n_inputs
+    moved = [j for j in _by_effect(judged.values) if j < n]
+    answers = {name: n + i for i, name in enumerate(prepared.answers) if judged.drifted[n + i]}
+    label = answers.pop("label", None)
+    return [
+        _answers(evidence, answers),
+        # Outcomes that move with the predictions are one fact, and it was told.
+        None if answers else _one_column("label_drift", "labels", evidence, label),
+        _quality(evidence, [j for j in _by_effect(judged.missing) if j < n], _unseen(evidence, n), gone),
+        _features(evidence, moved),
+    ]
+
+
+def _by_effect(verdict: Verdict) -> list[int]:
+    drifted = np.flatnonzero(verdict.drifted)
+    return [int(j) for j in drifted[np.argsort(-np.nan_to_num(verdict.effect[drifted]), kind="stable")]]
+
+
+def _unseen(evidence: Evidence, n: int) -> list[int]:
+    assert evidence.judged is not None
+    # Numbers beyond the reference's range are a shift of the feature, not bad data.
+    return [j for j in _by_effect(evidence.judged.unseen) if j < n and not evidence.prepared.layout.numeric[j]]
+
+
+def _answers(evidence: Evidence, places: Mapping[str, int]) -> Alert | None:
+    if not places:
+        return None
+    first = "prediction" if "prediction" in places else "score"
+    what = "predictions" if first == "prediction" else "probabilities"
+    return _one_column("prediction_drift", what, evidence, places[first], ", ".join(places))
+
+
+def _one_column(kind: Any, what: str, evidence: Evidence, j: int | None, subject: str = "") -> Alert | None:
+    judged = evidence.judged
+    if j is None or judged is None:
+        return None
+    effect, p = float(judged.effect[j]), float(judged.p_adjusted[j])
+    profile = evidence.prepared.profiles[j]
+    before, now, told = _moved(evidence, j)
+    message = f"{what} have shifted: {told} (effect {text(effect)}, p {p_text(p)})"
+    return Alert(kind, "warning", subject or profile.name, message, now, before, effect, p)
+
+
+def _features(evidence: Evidence, moved: list[int]) -> Alert | None:
+    judged = evidence.judged
+    if not moved or judged is None:
+        return None
+    names = [evidence.prepared.profiles[j].name for j in moved]
+    told = [
+        f"{name} (effect {text(judged.values.effect[j])}, {_moved(evidence, j)[2]})"
+        for name, j in list(zip(names, moved, strict=True))[:_NAMED]
+    ]
+    more = f" and {len(moved) - _NAMED} more" if len(moved) > _NAMED else ""
+    some = "1 feature has" if len(moved) == 1 else f"{len(moved)} features have"
+    first = moved[0]
+    before, now, _ = _moved(evidence, first)
+    return Alert(
+        "feature_drift",
+        "warning",
+        ", ".join(names),
+        f"{some} shifted, of {evidence.prepared.n_inputs}: {', '.join(told)}{more}",
+        now,
+        before,
+        float(judged.values.effect[first]),
+        float(judged.values.p_adjusted[first]),
+    )
+
+
+def _quality(evidence: Evidence, missing: list[int], unseen: list[int], gone: Sequence[Feature]) -> Alert | None:
+    """Columns that are gone or changed, shares of missing and of unseen values."""
+    if not (missing or unseen or gone):
+        return None
+    parts = [f"{one.name}: {one.reason.removeprefix('undecidable, because ')}" for one in gone[:_NAMED]]
+    names = [one.name for one in gone]
+    judged, profiles = evidence.judged, evidence.prepared.profiles
+    value = before = effect = p = None
+    for verdict, places, what in (
+        (None if judged is None else judged.missing, missing, "missing"),
+        (None if judged is None else judged.unseen, unseen, "never seen in the reference"),
+    ):
+        for j in places:
+            assert judged is not None
+            assert verdict is not None
+            now = float((judged.drift.missing if what == "missing" else judged.drift.unseen)[j])
+            was = float(judged.drift.reference_missing[j]) if what == "missing" else 0.0
+            if value is None:
+                value, before, effect, p = now, was, now - was, float(verdict.p_adjusted[j])
+            names.append(profiles[j].name)
+            if len(parts) < _NAMED:
+                parts.append(f"{now:.1%} of {profiles[j].name} is {what}" + (f", was {was:.1%}" if was else ""))
+    names = list(dict.fromkeys(names))
+    more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    severity: Severity = "critical" if gone else "warning"
+    return Alert("data_quality", severity, ", ".join(names), "; ".join(parts) + more, value, before, effect, p)
+
+
+def _moved(evidence: Evidence, j: int) -> tuple[float | None, float | None, str]:
+    """What was and is: the mean of numbers, the share of the category that moved most; and a phrase with both."""
+    layout, judged = evidence.prepared.layout, evidence.judged
+    assert judged is not None
+    profile: FeatureProfile = evidence.prepared.profiles[j]
+    cells = slice(int(layout.starts[j]), int(layout.starts[j]) + profile.n_cells - 1)
+    before, now = layout.reference[cells], evidence.counts[cells]
+    if not before.sum() > 0 or not now.sum() > 0:
+        return None, None, "no values"
+    before, now = before / before.sum(), now / now.sum()
+    if profile.type != CATEGORICAL and not layout.boolean[j]:
+        centers = np.asarray(layout.centers[cells])
+        was, is_ = float(before @ centers), float(now @ centers)
+        spread_was, spread = (float(np.sqrt(max(0.0, p @ (centers - p @ centers) ** 2))) for p in (before, now))
+        if abs(is_ - was) >= abs(spread - spread_was):
+            return was, is_, f"mean {text(was)} to {text(is_)}"
+        return was, is_, f"spread {text(spread_was)} to {text(spread)}"
+    k = int(np.argmax(np.abs(now - before)))
+    return float(before[k]), float(now[k]), f"share of {_category(profile, k)} {before[k]:.1%} to {now[k]:.1%}"
+
+
+def _category(profile: FeatureProfile, k: int) -> str:
+    if profile.codes is None:
+        return "true" if k == len(profile.counts) - 3 else "other values"
+    if k < len(profile.codes):
+        text = profile.labels[k] if profile.labels is not None else ""
+        return f'"{text}"' if text else f"code {profile.codes[k]:08x}"
+    return "other categories" if k == len(profile.codes) else "unseen categories"

@@ -1,0 +1,57 @@
+"""Batch, part 8a: realised performance of some rows, with bands at any level.
+
+In: a Sample with labels. Out: a Truth, the figures of quality.realised and, beside their 95 % bands, the bands as
+functions, since what alerts asks for more than 95 %.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mlspan_processor.quality.bands import Interval
+from mlspan_processor.quality.realised import OF_SCORES, Realised, exact, labelled, of_figure, quality_of
+from mlspan_processor.sample import Sample
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """Realised figures by metric, their bands, and how reliable the probabilities are (by bin of confidence)."""
+
+    realised: Mapping[str, Realised] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    reliability: Mapping[str, Any] | None = None
+
+
+def truth_of(sample: Sample) -> Truth:
+    """The realised performance of a sample."""
+    batch = labelled(sample)
+    quality = quality_of(sample, batch)
+    figures, intervals = exact(quality, batch)
+    known = np.isfinite(batch.labels)
+    predicted = int((known & np.isfinite(batch.predictions)).sum())
+    scored = 0 if batch.scores is None else int((known & np.isfinite(batch.scores).all(axis=1)).sum())
+    realised = {
+        name: of_figure(figure, intervals.get(name), scored if name in OF_SCORES else predicted)
+        for name, figure in figures.items()
+    }
+    return Truth(realised, intervals, _reliability(quality, realised) if scored else None)
+
+
+def widened(interval: Interval, dependence: float) -> Interval:
+    """The band of rows of which only one in `dependence` counts."""
+    return lambda z: interval(z * math.sqrt(dependence))
+
+
+def stretched(value: float, low: float, high: float, z95: float) -> Interval:
+    """A band of which only the 95 % are known, stretched in proportion."""
+    return lambda z: (value - (value - low) * z / z95, value + (high - value) * z / z95)
+
+
+def _reliability(quality: Any, realised: Mapping[str, Realised]) -> dict[str, Any] | None:
+    if "ece" not in realised:
+        return None
+    bins = [dict(zip(one._fields, map(float, one), strict=True)) for one in quality.reliability()]
+    return {"ece": realised["ece"].value, "bins": bins}

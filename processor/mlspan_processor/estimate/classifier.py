@@ -1,0 +1,170 @@
+"""Stage 5: estimates for a classifier: methods cross-fitted on the reference, the best one chosen, each window
+judged.
+
+Per model: CBPE, or the pool of CBPE, linear and boosted refit, by the error of estimated accuracy and F1 over windows
+made from the reference by covariate shifts (`shifts.py`), all out of fold. Per window: `prior` where a change of the
+classes' shares explains the window, CBPE where most of its rows lie where the reference has none, else the model's
+method, recalibrated to the window's rows (`weighted`) if that was better in made windows. A window's estimate is the
+mean over the folds' models.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlspan_processor.estimate.bands import Judged, Spread
+from mlspan_processor.estimate.base import Floats, Integers, Method, Rows
+from mlspan_processor.estimate.blend import Blend
+from mlspan_processor.estimate.cbpe import CBPE
+from mlspan_processor.estimate.expected import METRICS, Figures
+from mlspan_processor.estimate.folds import FOLDS, CrossFitted, folds_of
+from mlspan_processor.estimate.linear import Linear
+from mlspan_processor.estimate.prior import moved, ratio_of
+from mlspan_processor.estimate.refit import Refit
+from mlspan_processor.estimate.shifts import made_shifts
+from mlspan_processor.estimate.weighted import density_ratio, recalibrated
+
+PARTS: Final[dict[str, type[Method]]] = {"cbpe": CBPE, "linear": Linear, "refit": Refit}
+_TOWARDS: Final = (1.0, 0.0, 0.0)
+_JUDGED: Final = (METRICS.index("accuracy"), METRICS.index("f1"))
+_FEW_DRAWS: Final = 30
+_TRIED: Final = 6
+_TRIED_ROWS: Final = 4000
+_WORSE: Final = 1.1
+_NO_OVERLAP: Final = 0.8
+"""Share of window rows where there is hardly a reference row, above which features are not relied on."""
+
+
+@dataclass(slots=True, eq=False)
+class ClassifierEstimates:
+    """Estimates of one classifier.
+
+    Attributes:
+        rows, labels: the reference.
+        p: its rows' probabilities by the chosen method, out of fold.
+        weighted: whether they are recalibrated to each window's rows.
+        method: the method chosen for the model, "cbpe" or "blend".
+        errors: for each candidate its mean error over made windows, in sampling errors.
+        spread: what its errors were beyond sampling.
+    """
+
+    rows: Rows
+    labels: Integers
+    parts: list[CrossFitted]
+    blend: Blend
+    p: Floats
+    method: str
+    errors: dict[str, float]
+    spread: Spread
+    seed: int
+    weighted: bool = False
+
+    @classmethod
+    def fit(cls, rows: Rows, labels: Integers, *, seed: int) -> Self:
+        """Fit the methods, choose one, learn its error."""
+        folds = folds_of(labels, FOLDS, seed)
+        parts = [
+            CrossFitted.fit(folds, partial(_fit_part, method, rows, labels, seed), partial(_says, rows))
+            for method in PARTS.values()
+        ]
+        held = [one.out_of_fold for one in parts]
+        blend = Blend.fit(held, rows, labels, towards=_TOWARDS)
+        candidates = {"cbpe": held[0], "blend": blend.of(held, rows)}
+        judged: dict[str, list[Judged]] = {name: [] for name in candidates}
+        realised = []
+        for chosen in made_shifts(rows, seed=seed):
+            figures = Figures(rows.take(chosen))
+            truth = figures.of_labels(labels[chosen])
+            realised.append(truth)
+            sampling = figures.draws(candidates["blend"][chosen], seed, _FEW_DRAWS).std(axis=0)
+            simple = figures.of(candidates["cbpe"][chosen])
+            for name, p in candidates.items():
+                judged[name].append(Judged(figures.of(p[chosen]), simple, sampling))
+        errors = {name: _error(windows, realised) for name, windows in judged.items()}
+        method = "cbpe" if errors["blend"] > _WORSE * errors["cbpe"] else "blend"
+        self = cls(
+            rows, labels, parts, blend, candidates[method], method, errors, Spread.fit(judged[method], realised), seed
+        )
+        self._try_weighted()
+        return self
+
+    def _try_weighted(self) -> None:
+        """Whether recalibration to the window's rows was better in windows held out from the reference."""
+        plain, weighted, realised = [], [], []
+        rows = np.arange(len(self.rows))
+        if len(rows) > _TRIED_ROWS:
+            rows = np.sort(np.random.default_rng(self.seed).choice(rows, _TRIED_ROWS, replace=False))
+        for made in made_shifts(self.rows.take(rows), seed=self.seed + 1, count=_TRIED):
+            chosen, rest = rows[made], np.delete(rows, made)
+            window, p, reference = self.rows.take(chosen), self.p[chosen], self.rows.take(rest)
+            density = density_ratio(reference, window, seed=self.seed)
+            fitted = recalibrated(self.p[rest], reference, self.labels[rest], density)
+            if fitted is None:
+                continue
+            figures = Figures(window)
+            sampling = figures.draws(p, self.seed, _FEW_DRAWS).std(axis=0)
+            realised.append(figures.of_labels(self.labels[chosen]))
+            plain.append(Judged(figures.of(p), figures.of(p), sampling))
+            weighted.append(Judged(figures.of(fitted.of([p], window)), figures.of(p), sampling))
+        if plain:
+            self.errors["weighted"] = _error(weighted, realised)
+            self.weighted = _WORSE * self.errors["weighted"] < _error(plain, realised)
+
+    def probabilities(self, window: Rows) -> tuple[Floats, Floats, str, float]:
+        """(n, n_classes) by the method that the window calls for, the same by CBPE, the method, and the shift
+        from 0 to 1."""
+        by_part = [[model.probabilities(window) for model in part.models] for part in self.parts]
+        simple = np.mean(by_part[0], axis=0)
+        density = density_ratio(self.rows, window, seed=self.seed)
+        if self.method == "cbpe" or density.outside > _NO_OVERLAP:
+            p, method = simple, "cbpe"
+        else:
+            p, method = np.mean([self.blend.of(one, window) for one in zip(*by_part, strict=True)], axis=0), "blend"
+        shift = max(0.0, 2 * density.separation - 1)
+        ratio, explains = ratio_of(self.rows, self.labels, window, p)
+        if explains:
+            return moved(p, ratio), simple, "prior", shift
+        if self.weighted and method == self.method:
+            fitted = recalibrated(self.p, self.rows, self.labels, density)
+            if fitted is not None:
+                return fitted.of([p], window), simple, "weighted", shift
+        return p, simple, method, shift
+
+    def estimate(self, window: Rows) -> tuple[Judged, str]:
+        """Estimates of a window, and the method."""
+        p, simple, method, shift = self.probabilities(window)
+        figures = Figures(window)
+        drawn = figures.draws(p, self.seed)
+        sampling = np.where(np.isfinite(drawn).mean(axis=0) > 0.5, _std(drawn), np.nan)
+        return Judged(figures.of(p), figures.of(simple), sampling, shift), method
+
+
+def _fit_part(
+    method: type[Method], rows: Rows, labels: Integers, seed: int, mask: NDArray[np.bool_], fold: int
+) -> Method:
+    return method.fit(rows.take(mask), labels[mask], seed=seed + fold)
+
+
+def _says(rows: Rows, model: Method, mask: NDArray[np.bool_]) -> Floats:
+    return model.probabilities(rows.take(mask))
+
+
+def _error(windows: list[Judged], realised: list[Floats]) -> float:
+    """Mean absolute error of accuracy and F1 in sampling errors."""
+    error = np.abs(np.stack([one.values for one in windows]) - np.stack(realised))[:, _JUDGED]
+    sampling = np.stack([one.sampling for one in windows])[:, _JUDGED]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = error / np.maximum(sampling, 1e-4)
+    return float(np.nanmean(ratio)) if np.isfinite(ratio).any() else 0.0
+
+
+def _std(values: Floats) -> Floats:
+    """Standard deviations of columns, their NaN aside."""
+    known = np.isfinite(values)
+    count = np.maximum(known.sum(axis=0), 1)
+    middle = np.where(known, values, 0.0).sum(axis=0) / count
+    result: Floats = np.sqrt((np.where(known, values - middle, 0.0) ** 2).sum(axis=0) / count)
+    return result

@@ -1,0 +1,45 @@
+"""Where nothing has changed, next to nothing is told: at most 1 % of windows, 3 % where rows depend on each other."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from mlspan_processor import analyze
+from mlspan_processor.analysis import levels
+from tests.processor.analysis.frames import classified, numbers
+
+
+def most(windows: int, level: float) -> int:
+    """Alerts that chance exceeds once in 10,000 such tests."""
+    return int(binom.ppf(1 - 1e-4, windows, level))
+
+
+def test_the_parts_of_the_level_add_up_to_one_percent() -> None:
+    """All that can alert shares 1 %."""
+    parts = [getattr(levels, name) for name in dir(levels) if name.endswith("_LEVEL")]
+    assert len(parts) == 5
+    assert sum(parts) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(("rows", "windows", "segment"), [(100, 200, ()), (1000, 80, "kind")])
+def test_no_drift_is_quiet(rows: int, windows: int, segment: str | tuple[str, ...]) -> None:
+    """Fifty columns with ties, many categories and missing values, predictions, labels and segments."""
+    rng = np.random.default_rng(rows)
+    reference, current = (classified(rng, n, features=44) for n in (5000, rows * windows))
+    for frame in (reference, current):
+        frame["count"] = rng.poisson(1.0, len(frame))
+        frame["zipf"] = np.minimum(rng.zipf(1.5, len(frame)), 500).astype(str)
+        frame.loc[rng.random(len(frame)) < 0.05, "x5"] = np.nan
+    result = analyze(
+        reference=reference, current=current, probability="p", label="y", segment=segment, every=f"{rows}rows"
+    )
+    assert len(result.windows) == windows
+    assert len(result.alerted) <= most(windows, 0.01)
+
+
+def test_rows_that_depend_on_each_other_are_quiet() -> None:
+    """AR(0.5): a naive test alerts in nearly every second window."""
+    rng = np.random.default_rng(1)
+    reference, current = numbers(rng, 5000, 50, 0.5), numbers(rng, 300 * 150, 50, 0.5)
+    result = analyze(reference=reference, current=current, every="300rows")
+    assert len(result.alerted) <= most(150, 0.03)

@@ -1,0 +1,125 @@
+"""Delivery of notifications over real HTTP: retries, bounds, dead targets, secrets."""
+
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from mlspan_processor.notify import Notifier, Outbox
+from mlspan_processor.notify.settings import Notify
+from tests.processor.notify.receiver import START, event, receiver
+
+QUICK = {"initial_interval": "10ms", "max_interval": "10ms"}
+
+
+def outbox(kind: str, url: str, **settings: Any) -> Outbox:
+    """A started outbox."""
+    notify = Notify.model_validate({kind: {"x": {"url": url, "retry_on_failure": QUICK, **settings}}})
+    one = Outbox(f"{kind}/x", notify.targets[f"{kind}/x"])
+    one.start()
+    return one
+
+
+def test_one_message_a_change_with_headers() -> None:
+    """What changes at the same time is one request; headers of the configuration are sent."""
+    with receiver() as server:
+        box = outbox("webhook", f"{server.url}/hook", headers={"Authorization": "Bearer t"})
+        box.put([event(), event(id="cd" * 16)])
+        box.put([])
+        box.put([event(change="closed", closed_ns=START)])
+        first, _ = server.wait_for(2)
+        box.shutdown(5)
+        path, headers, _ = server.posts[0]
+    assert [one["id"][:2] for one in first["incidents"]] == ["ab", "cd"]
+    assert path == "/hook"
+    assert headers["Authorization"] == "Bearer t"
+    assert (box.sent, box.failed, box.dropped) == (2, 0, 0)
+
+
+def test_a_failing_target_is_tried_again_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    """Server errors and 429 are retried, other refusals lose the one message; nothing secret is logged."""
+    caplog.set_level(logging.INFO)
+    with receiver() as server:
+        server.answers = [500, 429, 200, 404, 200]
+        box = outbox("webhook", f"{server.url}/secret", headers={"X-Key": "secret"})
+        for name in ("a", "b", "c"):
+            box.put([event(summary=name)])
+        bodies = server.wait_for(2)
+        box.shutdown(5)
+    assert [body["incidents"][0]["summary"] for body in bodies] == ["a", "c"]
+    assert (box.sent, box.failed) == (2, 1)
+    assert "secret" not in caplog.text
+    assert 'notify "webhook/x": a message is lost: 127.0.0.1 answers 404' in caplog.text
+
+
+def test_a_dead_target_never_blocks_and_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """Putting returns at once; the oldest messages make way; stopping takes no longer than allowed."""
+    box = outbox("webhook", "http://127.0.0.1:9/secret", queue_size=3)
+    for number in range(50):
+        box.put([event(summary=str(number))])
+    assert box.dropped >= 46
+    box.shutdown(0.05)
+    assert box.sent == 0
+    time.sleep(0.05)
+    assert "secret" not in caplog.text
+
+
+def test_alertmanager_hears_of_open_incidents_again_until_they_close() -> None:
+    """A firing alert is repeated; one whose severity changes ends under its old label; after closing there is rest."""
+    with receiver() as server:
+        box = outbox("alertmanager", f"{server.url}/am/", repeat_interval="20ms")
+        box.put([event(severity="warning")])
+        server.wait_for(3)
+        box.put([event(change="updated", severity="critical")])
+        server.wait_for(len(server.posts) + 2)
+        box.put([event(change="closed", severity="critical", closed_ns=START)])
+        box.shutdown(5)
+    assert {path for path, _, _ in server.posts} == {"/am/api/v2/alerts"}
+    told = [
+        [(alert["labels"]["severity"], alert["endsAt"][:4] != "2023") for alert in body] for _, _, body in server.posts
+    ]
+    assert told[0] == told[1] == [("warning", True)]
+    assert [("warning", False), ("critical", True)] in told
+    assert told[-1] == [("critical", False)]
+    assert box._firing == {}
+
+
+def test_incidents_from_before_a_restart_are_repeated_to_alertmanager_only() -> None:
+    """Nobody is told twice that an incident opened; Alertmanager must hear that it lasts."""
+    with receiver() as server:
+        settings = Notify.model_validate(
+            {
+                "alertmanager": {"a": {"url": server.url, "repeat_interval": "10ms"}},
+                "webhook": {"w": {"url": server.url}},
+            }
+        )
+        notifier = Notifier(settings)
+        notifier.remember([event()], {event().id: list(settings.targets)})
+        notifier.start()
+        server.wait_for(2)
+        notifier.shutdown(5)
+    assert {path for path, _, _ in server.posts} == {"/api/v2/alerts"}
+
+
+def test_targets_get_what_they_ask_for() -> None:
+    """By monitor's targets, by severity, by kind of change."""
+    with receiver() as server:
+        settings = Notify.model_validate(
+            {
+                "webhook": {
+                    "all": {"url": f"{server.url}/all", "min_severity": "info"},
+                    "bad": {"url": f"{server.url}/bad", "min_severity": "critical", "changes": ["opened"]},
+                }
+            }
+        )
+        notifier = Notifier(settings)
+        notifier.start()
+        everybody = ["webhook/all", "webhook/bad"]
+        notifier.tell([event(), event(id="cd" * 16, severity="info")], {"ab" * 16: everybody, "cd" * 16: everybody})
+        notifier.tell([event(change="updated")], {"ab" * 16: everybody})
+        notifier.tell([event(change="updated")], {})
+        notifier.shutdown(5)
+    told = sorted((path, [one["id"][:2] for one in body["incidents"]]) for path, _, body in server.posts)
+    assert told == [("/all", ["ab"]), ("/all", ["ab", "cd"]), ("/bad", ["ab"])]
+    assert notifier.counters() == {"notifications_sent": 3, "notifications_failed": 0, "notifications_dropped": 0}

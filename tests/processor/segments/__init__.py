@@ -1,0 +1,1 @@
+"""Tests that mirror mlspan_processor/segments."""

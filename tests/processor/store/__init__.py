@@ -1,0 +1,1 @@
+"""State that survives: the file, what is in it, and what is there after the process was killed."""
