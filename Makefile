@@ -1,10 +1,11 @@
 # The README's two commands are `make demo` and `make test`; each sets up what it needs in .venv, once.
 PYTHON ?= python3
 VENV ?= .venv
+TORCH_VENV ?= .venv-torch
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: demo test check unit suites integration benchmarks servers docs clean
+.PHONY: demo test test-torch check unit suites integration benchmarks servers docs clean
 
 demo: $(VENV)/.demo ## replay the flights of 2013 through two services and the processor
 	@$(BIN)/python -m examples.flights $(ARGS)
@@ -19,7 +20,10 @@ check: $(VENV)/.dev
 	$(BIN)/python docs/generate.py --check
 
 unit: $(VENV)/.dev
-	$(PYTEST) -m "not integration and not suites" $(ARGS)
+	$(PYTEST) -m "not integration and not suites and not torch" $(ARGS)
+
+test-torch: $(TORCH_VENV)/.ready ## the torch hook, in an environment of its own: torch takes 5 GB
+	OMP_NUM_THREADS=1 $(TORCH_VENV)/bin/python -m pytest -q -m torch tests/torch $(ARGS)
 
 suites: $(VENV)/.dev ## scikit-learn's own tests, with the hooks on
 	$(PYTEST) -m suites tests $(ARGS)
@@ -39,7 +43,7 @@ docs: $(VENV)/.dev ## write the generated tables anew
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) $(TORCH_VENV) dist build
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"mlspan needs Python 3.11 or newer; {sys.executable} is {v[0]}.{v[1]}. Name another one: make PYTHON=python3.12 ...")'
@@ -55,3 +59,15 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "Installing what the tests need (once, one to two minutes) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.demo
+
+# uv installs torch in half a minute, pip in several; it is not needed to be there before.
+$(TORCH_VENV)/.ready: pyproject.toml
+	@echo "Installing torch and what its tests need into $(TORCH_VENV) (once, 5 GB) ..."
+	@test -x $(TORCH_VENV)/bin/python || $(PYTHON) -m venv $(TORCH_VENV)
+	@$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv || true
+	@if $(TORCH_VENV)/bin/python -m uv --version >/dev/null 2>&1; then \
+	  $(TORCH_VENV)/bin/python -m uv pip install --quiet --python $(TORCH_VENV)/bin/python --editable '.[torch-tests]'; \
+	else \
+	  $(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[torch-tests]'; \
+	fi
+	@touch $@

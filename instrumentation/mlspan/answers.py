@@ -19,7 +19,7 @@ from mlspan.guard import failed
 from mlspan.payload import PREDICTION_CLASS, PREDICTION_NUMBER, SCORE_PROBABILITY, SCORE_RAW
 from mlspan.sampling import row_bound, sample
 
-__all__ = ["MAX_OUTPUTS", "Classes", "as_array", "capture_output", "classes_of"]
+__all__ = ["MAX_OUTPUTS", "Classes", "adopt", "as_array", "capture_output", "classes_of", "read_answers"]
 
 MAX_OUTPUTS: Final = 64
 """Columns of predictions and scores. Of more probabilities, the highest is kept as the only score."""
@@ -60,7 +60,7 @@ def capture_output(
             return Output()
         if reader is not _predict and result.dtype.kind not in "fiub":
             return Output()
-        if captured.cells is None and not _adopt(captured, len(result)):
+        if captured.cells is None and not adopt(captured, len(result)):
             return Output()
         if len(result) != captured.rows:
             return Output()
@@ -69,6 +69,40 @@ def capture_output(
             result = result[indices]
         output = Output()
         reader(result, captured, classes, output, probabilities)
+    except Exception:  # noqa: BLE001 - whatever a result does, the user's call goes on
+        failed("capture: output")
+        return Output()
+    return output
+
+
+def read_answers(reader: str, values: NDArray[Any], captured: Input, classes: Classes | None) -> Output:
+    """The answers of the captured rows, where they are at hand already. Never raises.
+
+    Args:
+        reader: "predict" (numbers), "predict_proba" (probabilities), "class_index" or "indicators" (probabilities of
+            labels of which several may be true).
+        values: (n_captured, n_outputs); of class indices (n_captured,), -1 for another class.
+        captured: of the same call's input.
+        classes: of the model, or None.
+    """
+    output = Output()
+    try:
+        if not values.size:
+            return output
+        if reader == "class_index":
+            output.prediction_kind = PREDICTION_CLASS
+            output.predictions = values.astype(I4).reshape(-1, 1)
+            if captured.rows == 1 and classes is not None and values[0] >= 0:
+                output.value = classes.labels[int(values[0])]
+        elif reader == "indicators":
+            output.prediction_kind = PREDICTION_NUMBER
+            output.predictions = to_float32(values[:, :MAX_OUTPUTS] > 0.5)
+            output.score_kind = SCORE_PROBABILITY
+            output.scores = to_float32(values[:, :MAX_OUTPUTS])
+        elif reader == "predict_proba":
+            _predict_proba(values, captured, classes, output, None)
+        else:
+            _number(values, captured, output)
     except Exception:  # noqa: BLE001 - whatever a result does, the user's call goes on
         failed("capture: output")
         return Output()
@@ -193,7 +227,7 @@ def _several_probabilities(
     results: list[NDArray[Any]], captured: Input, classes: Classes | None, output: Output, logarithms: bool
 ) -> None:
     """One array of probabilities per output: the best class of each, and its probability."""
-    if captured.cells is None and not _adopt(captured, len(results[0])):
+    if captured.cells is None and not adopt(captured, len(results[0])):
         return
     positions = () if classes is None else classes.positions
     shapes = [part.shape for part in results]
@@ -236,8 +270,8 @@ def _finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _adopt(captured: Input, rows: int) -> bool:
-    """Of an input that is not captured, the answers are: its rows are those of the result."""
+def adopt(captured: Input, rows: int) -> bool:
+    """For inputs without cells. Of an input that is not captured, the answers are: its rows are those of the result."""
     if captured.schema is not EMPTY_SCHEMA or captured.rows not in {0, rows} or not rows:
         return False
     bound = row_bound(rows, _ANSWER_BYTES, rows * _ANSWER_BYTES, captured.max_rows, 0)

@@ -6,20 +6,28 @@ Guarantee: no call raises for a reason of ours.
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_DISABLED_INSTRUMENTATIONS
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from mlspan import runtime
+from mlspan.config import OUTPUTS
 from mlspan.guard import failed, warn_once
+from mlspan.hooks import torch as torch_hook
 from mlspan.hooks.sklearn import SklearnInstrumentor
+from mlspan.hooks.torch import TorchInstrumentor
+from mlspan.inputs.tensors import KINDS
 from mlspan.models import register
 
 M = TypeVar("M")
 
-INSTRUMENTORS: Final[dict[str, Callable[[], SklearnInstrumentor]]] = {"mlspan_sklearn": SklearnInstrumentor}
+INSTRUMENTORS: Final[dict[str, type[BaseInstrumentor]]] = {
+    "mlspan_sklearn": SklearnInstrumentor,
+    "mlspan_torch": TorchInstrumentor,
+}
 """Entry point -> instrumentor, as in pyproject.toml."""
 
 _logger = logging.getLogger(__name__)
@@ -68,8 +76,13 @@ def instrument_model(
     version: str | None = None,
     feature_names: Sequence[str] | None = None,
     task: str | None = None,
+    classes: Sequence[object] | None = None,
+    output: str | None = None,
+    input: str | None = None,  # noqa: A002 - the user's word for it
 ) -> M:
     """Trace this object as a model, and call it by this name; the way for classes that are no scikit-learn estimators.
+
+    Of a torch module, direct calls of ``forward`` are traced then, too.
 
     What is said here holds for this object (not for its copies) and wins over the settings; what is left out is as for
     any model. Calling it again says everything anew.
@@ -80,20 +93,36 @@ def instrument_model(
         version: its version; without one, a fingerprint of the fitted model.
         feature_names: names of the input's columns, for inputs without names.
         task: one of classification, regression, multilabel, clustering, outlier_detection, transformation, other.
+        classes: of a torch module, the names of its classes, in the order of its outputs.
+        output: of a torch module, what its output is: one of auto, probabilities, log_probabilities, logits, labels,
+            values, embedding.
+        input: of a torch module, what its input is: one of columns, image, tokens, sequence, vector.
 
     Returns:
         The same object.
     """
     try:
         names = None if feature_names is None else tuple(map(str, feature_names))
-        register(model, name, version, names, task)
+        texts = None if classes is None else tuple(map(str, classes))
+        register(
+            model, name, version, names, task, texts, _one_of("output", output, OUTPUTS), _one_of("input", input, KINDS)
+        )
         running = runtime.ensure()
         running.wrapping.adopt(type(model))
         running.emitter.models.reset(model)
-        if not running.wrapping.has_wrapped(type(model)):
+        if torch_hook.is_module(model):
+            torch_hook.adopt(model)
+        elif not running.wrapping.has_wrapped(type(model)):
             warn_once("api: instrument_model", "%s has no method that could be traced", type(model).__qualname__)
     except TypeError:
         warn_once("api: instrument_model", "%s takes no weak reference: not traced", type(model).__qualname__)
     except Exception:  # noqa: BLE001 - the user has his model
         failed("api: instrument_model")
     return model
+
+
+def _one_of(name: str, value: str | None, valid: Sequence[str]) -> str | None:
+    if value is not None and value not in valid:
+        warn_once(f"api: {name}", "instrument_model: %s is %r; valid: %s", name, value, ", ".join(valid))
+        return None
+    return value

@@ -107,7 +107,7 @@ def _capture_matrix(X: NDArray[Any], selection: Selection, selector: Selector, l
     width = selection.width
     indices = None
     if rows > 1:
-        indices = _choose(rows, width, selector, limiter, 0)
+        indices = choose_rows(rows, width, selector, limiter, 0)
         if indices is not None:
             # take() would copy an array that is not contiguous by rows as a whole
             X = X.take(indices, 0) if X.flags.c_contiguous and columns <= 2 * width else X[indices]
@@ -116,7 +116,7 @@ def _capture_matrix(X: NDArray[Any], selection: Selection, selector: Selector, l
     elif width < columns:
         X = X[:, :width]
     if rows == 1 and X.dtype.char in "fd" and width:
-        pack = _ROWS.get(width) or _row_packer(width)
+        pack = row_packer(width)
         try:
             return Input(1, columns, selection.numeric, row=pack(*X.tolist()[0]))
         except OverflowError:
@@ -126,8 +126,11 @@ def _capture_matrix(X: NDArray[Any], selection: Selection, selector: Selector, l
     return Input(rows, columns, selection.numeric, cells, None if indices is None else indices.astype(U4), None)
 
 
-def _row_packer(width: int) -> Callable[..., bytes]:
+def row_packer(width: int) -> Callable[..., bytes]:
     """Packs a row of numbers as float32: half of what numpy takes for it."""
+    found = _ROWS.get(width)
+    if found is not None:
+        return found
     if len(_ROWS) >= _MAX_WIDTHS:
         _ROWS.clear()
     pack = _ROWS[width] = Struct(f"<{width}f").pack
@@ -140,7 +143,7 @@ def _capture_source(
     names = source.names if source.names is not None else feature_names
     selection = selector.select(names, source.columns)
     python_columns = min(source.python_columns, selection.width)
-    indices = _choose(source.rows, selection.width, selector, limiter, python_columns)
+    indices = choose_rows(source.rows, selection.width, selector, limiter, python_columns)
     found = read_cells(source, selection, selector, indices)
     if found is None:
         return Input(source.rows, source.columns)
@@ -181,7 +184,7 @@ def read_cells(
     return schema, cells, left_out
 
 
-def _choose(rows: int, width: int, selector: Selector, limiter: ByteBudget, python_columns: int) -> Indices | None:
+def choose_rows(rows: int, width: int, selector: Selector, limiter: ByteBudget, python_columns: int) -> Indices | None:
     """The captured rows, or None for all."""
     max_bytes = min(selector.max_bytes, limiter.allowance()) - 64 - width // 8
     bound = row_bound(rows, 4 * width + _ROW_OVERHEAD_BYTES, max_bytes, selector.max_rows, python_columns)

@@ -76,6 +76,11 @@ class Input:
         self.max_rows = max_rows
 
     @property
+    def has_cells(self) -> bool:
+        """Whether rows are captured; without making an array of a single row's bytes."""
+        return self._cells is not None or self.row is not None
+
+    @property
     def cells(self) -> NDArray[Any] | None:
         """See the class."""
         if self._cells is None and self.row is not None:

@@ -23,6 +23,12 @@ PAYLOAD_OPERATIONS: Final = frozenset(
 FIT_OPERATIONS: Final = frozenset({"fit", "fit_predict", "fit_transform", "partial_fit"})
 """Methods that change the model."""
 OPERATIONS: Final = PAYLOAD_OPERATIONS | FIT_OPERATIONS | {"transform", "score"}
+"""Methods that become spans by default."""
+TRAIN: Final = "train"
+"""A call of a torch module in training mode with gradients: a span only where the user asks for it."""
+ALL_OPERATIONS: Final = OPERATIONS | {TRAIN}
+OUTPUTS: Final = ("auto", "probabilities", "log_probabilities", "logits", "labels", "values", "embedding")
+"""What the output of a torch module may be."""
 
 _logger = logging.getLogger(__name__)
 
@@ -85,7 +91,7 @@ def _patterns(value: object) -> tuple[str, ...]:
 
 def _operations(value: object) -> frozenset[str]:
     names = frozenset(_patterns(value))
-    if not names or names - OPERATIONS:
+    if not names or names - ALL_OPERATIONS:
         raise ValueError
     return names
 
@@ -95,6 +101,13 @@ def _key(value: object) -> bytes:
     if not 1 <= len(key) <= 64:
         raise ValueError
     return key
+
+
+def _output(value: object) -> str:
+    name = _text(value).strip()
+    if name not in OUTPUTS:
+        raise ValueError
+    return name
 
 
 def _hook(value: object) -> Callable[..., Any]:
@@ -127,6 +140,9 @@ class Settings:
         capture_hook: called with what is about to be recorded, before it is; see `mlspan.capture`.
         reference_dir: folder in which an instrumented fit leaves the model's reference profile.
         record_exceptions: record the exception (message and stack, which may hold data) on the span.
+        torch_output: what the outputs of torch modules are, for modules that `instrument_model` was told nothing about.
+        torch_include: patterns of the torch classes (``package.module.Class``) that are models, whatever our rules say.
+        torch_exclude: patterns of those that are none; wins over `torch_include`.
     """
 
     model_name: str | None = _field(None, _text, "a text", "MODEL_NAME")
@@ -139,13 +155,16 @@ class Settings:
     max_columns: int = _field(1024, _count, "a whole number from 1", "CAPTURE_MAX_COLUMNS")
     hash_key: bytes = _field(b"mlspan", _key, "1 to 64 bytes", "HASH_KEY")
     operations: frozenset[str] = _field(
-        OPERATIONS, _operations, "some of " + ", ".join(sorted(OPERATIONS)), "OPERATIONS"
+        OPERATIONS, _operations, "some of " + ", ".join(sorted(ALL_OPERATIONS)), "OPERATIONS"
     )
     capture_hook: Callable[..., Any] | None = _field(  # noqa: RUF009 - it makes a field
         None, _hook, "a function, or its place as module:function", "CAPTURE_HOOK"
     )
     reference_dir: str | None = _field(None, _text, "a folder", "REFERENCE_DIR")
     record_exceptions: bool = _field(False, _flag, "true or false", "RECORD_EXCEPTIONS")
+    torch_output: str = _field("auto", _output, "one of " + ", ".join(OUTPUTS), "TORCH_OUTPUT")
+    torch_include: tuple[str, ...] = _field((), _patterns, "patterns separated by commas", "TORCH_INCLUDE")
+    torch_exclude: tuple[str, ...] = _field((), _patterns, "patterns separated by commas", "TORCH_EXCLUDE")
 
 
 @dataclass
@@ -165,6 +184,9 @@ class Options:
     capture_hook: str | None = None
     reference_dir: str | None = None
     record_exceptions: bool | None = None
+    torch_output: str | None = None
+    torch_include: list[str] | None = None
+    torch_exclude: list[str] | None = None
 
 
 def load_settings(options: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:

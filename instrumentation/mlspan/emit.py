@@ -5,7 +5,7 @@ the rest in one step after it. Guarantee: the user's result or exception passes 
 times enclose the user's call alone, not our work. Memory: see `mlspan.models`; nothing outlives the call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import time_ns
 from typing import Any, Final, Protocol
@@ -15,7 +15,7 @@ from opentelemetry.context import Context, attach, create_key, detach
 from opentelemetry.trace import Span, StatusCode, TracerProvider
 
 from mlspan.budget import LIMIT_BYTES, ByteBudget
-from mlspan.capture import Input, capture_input, capture_output, pack
+from mlspan.capture import Input, Output, capture_input, capture_output, pack
 from mlspan.config import Settings
 from mlspan.encoding import Encoding
 from mlspan.guard import failed, guarded
@@ -42,7 +42,7 @@ CALL: Final = create_key("mlspan-call")
 COLUMNS_CHANGED: Final = "columns changed while calls were sampled out"
 
 # The key under which a context holds its span, learnt from the public function: one copy of the context, not two.
-_SPAN: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
+SPAN: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
 # Base64 makes four bytes of three.
 _LIMIT_AS_TEXT: Final = LIMIT_BYTES // 4 * 3
 _NO_TARGETS: Final[frozenset[int]] = frozenset()
@@ -116,9 +116,9 @@ class Emitter:
         # Whether this process has ended a span of ours, and so may have something to flush.
         self.has_ended = False
         self.on_first_end: Callable[[], None] | None = None
-        self._counts_only = replace(settings, capture_content=False)
+        self.counts_only = replace(settings, capture_content=False)
         self._encoding = Encoding(tracer_provider)
-        self._budget = ByteBudget(limit_bytes=_LIMIT_AS_TEXT)
+        self.budget = ByteBudget(limit_bytes=_LIMIT_AS_TEXT)
 
     def trace(
         self,
@@ -130,11 +130,10 @@ class Emitter:
     ) -> Any:
         """Run the user's call within a span; its result, its exception."""
         try:
-            if self._encoding.has_changed():
-                self._budget = ByteBudget(limit_bytes=LIMIT_BYTES if self._encoding.carries_bytes else _LIMIT_AS_TEXT)
+            self.look_at_exporters()
             call = self._begin(method, context, args, kwargs)
             if call is not None:
-                token = attach(Context({**context, _SPAN: call.span, CALL: call}))
+                token = attach(Context({**context, SPAN: call.span, CALL: call}))
         except Exception:  # noqa: BLE001 - the user's call goes on without us
             failed("emit: begin")
             call = None
@@ -145,7 +144,7 @@ class Emitter:
                 end_time = time_ns()
                 call.active = False
                 detach(token)
-                self._fail(method, call, args[0], error, end_time)
+                self.fail(method, call, args[0], error, end_time)
             # Our frame stands first in the traceback: the user sees his own only. A bare raise adds none.
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             raise
@@ -157,6 +156,11 @@ class Emitter:
             if self.settings.reference_dir is not None:
                 self._refer(method, args, kwargs, result)
         return result
+
+    def look_at_exporters(self) -> None:
+        """Whether payloads go as bytes may change while the program runs; to be asked at the start of every call."""
+        if self._encoding.has_changed():
+            self.budget = ByteBudget(limit_bytes=LIMIT_BYTES if self._encoding.carries_bytes else _LIMIT_AS_TEXT)
 
     def _begin(self, method: Method, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         model = args[0]
@@ -173,7 +177,7 @@ class Emitter:
         else:
             state = entry.fitted or models.fitted(entry, model)
         has_rows = method.has_rows and self.settings.capture_content
-        settings = self.settings if has_rows else self._counts_only
+        settings = self.settings if has_rows else self.counts_only
         X = args[1] if len(args) > 1 else kwargs.get(method.parameter)
         captured = None
         if (
@@ -181,7 +185,7 @@ class Emitter:
             or (has_rows and entry.schema is None)
             or trace.get_current_span(context).get_span_context().trace_flags.sampled
         ):
-            captured = capture_input(X, state.feature_names, settings, self._budget)
+            captured = capture_input(X, state.feature_names, settings, self.budget)
             schema = captured.schema
             if has_rows:
                 entry.schema = schema
@@ -197,7 +201,7 @@ class Emitter:
             entry.is_sampled = True
             return call
         if captured is None:
-            captured = capture_input(X, state.feature_names, settings, self._budget)
+            captured = capture_input(X, state.feature_names, settings, self.budget)
             if captured.schema is not schema:
                 # What the scope says of the columns must be true of the payload: this one call carries none.
                 entry.schema = captured.schema
@@ -228,7 +232,7 @@ class Emitter:
             output = data = ids = quick = None
             if prediction is None and captured.rows == 1 and captured.error is None and call.probabilities is None:
                 quick = answer_row(
-                    method.operation, result, captured, state.classes, self.settings.max_bytes, self._budget
+                    method.operation, result, captured, state.classes, self.settings.max_bytes, self.budget
                 )
             if quick is not None:
                 data, value, score = quick
@@ -240,34 +244,46 @@ class Emitter:
             if prediction is not None:
                 assert isinstance(prediction, PredictionContext)
                 ids = prediction.name_rows(captured.rows, span.get_span_context())
-            if captured.rows or captured.error is None:
-                attributes[ML_INPUT_ROWS] = captured.rows
-                attributes[ML_INPUT_COLUMNS] = captured.columns
-            if captured.error is not None:
-                attributes[ML_CAPTURE_ERROR] = captured.error
-            if output is not None:
-                answer = output.value
-                if answer is not None:
-                    is_class = isinstance(answer, str)
-                    attributes[ML_PREDICTION_CLASS if is_class else ML_PREDICTION_VALUE] = answer
-                if output.score is not None:
-                    attributes[ML_PREDICTION_SCORE] = output.score
-                data = pack(captured, output, self.settings, self._budget, ids)
-            if ids is not None and captured.rows == 1:
-                attributes[ML_PREDICTION_ID] = ids[0]
             if method.is_fit and state.version is None:
                 fitted = self.models.fitted_now(model)
                 if fitted is not None and fitted.version is not None:
                     attributes[ML_MODEL_VERSION] = fitted.version
-            if data is not None:
-                attributes[ML_PAYLOAD] = data if self._encoding.carries_bytes else to_text(data)
-            span.set_attributes(attributes)
+            self.write(span, attributes, captured, output, data, ids)
         except Exception:  # noqa: BLE001 - the user has his result
             failed("emit: finish")
         finally:
-            self._end(span, end_time)
+            self.end(span, end_time)
 
-    def _fail(self, method: Method, call: Call, model: object, error: BaseException, end_time: int) -> None:
+    def write(
+        self,
+        span: Span,
+        attributes: dict[str, Any],
+        captured: Input,
+        output: Output | None,
+        data: bytes | None,
+        ids: Sequence[str] | None,
+    ) -> None:
+        """Set all that is known after a call: these attributes, rows, answers, the payload."""
+        if captured.rows or captured.error is None:
+            attributes[ML_INPUT_ROWS] = captured.rows
+            attributes[ML_INPUT_COLUMNS] = captured.columns
+        if captured.error is not None:
+            attributes[ML_CAPTURE_ERROR] = captured.error
+        if output is not None:
+            answer = output.value
+            if answer is not None:
+                is_class = isinstance(answer, str)
+                attributes[ML_PREDICTION_CLASS if is_class else ML_PREDICTION_VALUE] = answer
+            if output.score is not None:
+                attributes[ML_PREDICTION_SCORE] = output.score
+            data = pack(captured, output, self.settings, self.budget, ids)
+        if ids is not None and captured.rows == 1:
+            attributes[ML_PREDICTION_ID] = ids[0]
+        if data is not None:
+            attributes[ML_PAYLOAD] = data if self._encoding.carries_bytes else to_text(data)
+        span.set_attributes(attributes)
+
+    def fail(self, method: Method, call: Call, model: object, error: BaseException, end_time: int) -> None:
         """The span of a call that raised, and its end."""
         if method.is_fit:
             self.models.forget(model)
@@ -290,7 +306,7 @@ class Emitter:
         except Exception:  # noqa: BLE001 - the user gets his exception
             failed("emit: fail")
         finally:
-            self._end(span, end_time)
+            self.end(span, end_time)
 
     def note_end(self) -> None:
         """A span of ours has ended in this process."""
@@ -311,7 +327,8 @@ class Emitter:
         elif method.operation == "score":
             after_score(model, X, result, self.settings)
 
-    def _end(self, span: Span, end_time: int) -> None:
+    def end(self, span: Span, end_time: int) -> None:
+        """End the span; whatever a processor of the user's does then, his call goes on."""
         try:
             span.end(end_time)
             if not self.has_ended:

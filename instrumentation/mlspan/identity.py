@@ -20,6 +20,7 @@ FRAMEWORKS: Final = {
     "lightgbm": "lightgbm",
     "catboost": "catboost",
     "imblearn": "imbalanced-learn",
+    "torch": "torch",
 }
 """Top-level module -> the name of the library, as packages are called."""
 
@@ -62,6 +63,9 @@ def delegates(model: object) -> list[object]:
 def default_name(model: object) -> str:
     """The class's name; for a pipeline, a search or a meta-estimator with that of the estimator which the user gave
     it, at any depth: ``Pipeline(LogisticRegression)``. The same before and after a fit."""
+    original = read(model, "original_name") if type(model).__module__.startswith("torch.jit") else None
+    if isinstance(original, str):
+        return original  # of the class that was scripted or traced
     leaf, depth = model, 0
     while depth < MAX_DEPTH:
         following = _last_step(leaf)

@@ -28,7 +28,7 @@ FINGERPRINT_PREFIX: Final = "fp-"
 class Registration:
     """What the user told about one model object with `instrument_model`."""
 
-    __slots__ = ("feature_names", "model", "name", "task", "version")
+    __slots__ = ("classes", "feature_names", "input", "model", "name", "output", "task", "version")
 
     def __init__(
         self,
@@ -37,12 +37,22 @@ class Registration:
         version: str | None,
         feature_names: tuple[str, ...] | None,
         task: str | None,
+        classes: tuple[str, ...] | None,
+        output: str | None,
+        input: str | None,  # noqa: A002 - the user's word for it
     ) -> None:
         self.model = model
         self.name = name
         self.version = version
         self.feature_names = feature_names
         self.task = task
+        self.classes = classes
+        self.output = output
+        self.input = input
+
+    def told(self) -> tuple[Any, ...]:
+        """What `register` takes behind the model."""
+        return self.name, self.version, self.feature_names, self.task, self.classes, self.output, self.input
 
 
 _registrations: dict[int, Registration] = {}
@@ -54,6 +64,9 @@ def register(
     version: str | None = None,
     feature_names: tuple[str, ...] | None = None,
     task: str | None = None,
+    classes: tuple[str, ...] | None = None,
+    output: str | None = None,
+    input: str | None = None,  # noqa: A002 - the user's word for it
 ) -> None:
     """Remember what the user says about this object, for as long as it lives.
 
@@ -62,7 +75,7 @@ def register(
     """
     key = id(model)
     reference = weakref.ref(model, _remover(_registrations, key))
-    _registrations[key] = Registration(reference, name, version, feature_names, task)
+    _registrations[key] = Registration(reference, name, version, feature_names, task, classes, output, input)
 
 
 def registration(model: object) -> Registration | None:
@@ -81,17 +94,22 @@ class State:
 
     Attributes:
         targets: `id` of the model and of the estimators that answer for it.
+        answers: what is known of the form of a torch module's output.
         starts: operation -> the attributes its span starts with.
         titles: operation -> the name of its span.
     """
 
-    __slots__ = ("classes", "feature_names", "name", "scope", "starts", "targets", "titles", "tracers", "version")
+    __slots__ = (
+        *("answers", "classes", "feature_names", "name", "scope", "starts", "targets", "titles", "tracers"),
+        "version",
+    )
 
     def __init__(self, name: str, version: str | None, scope: dict[str, Any]) -> None:
         self.name = name
         self.version = version
         self.scope = scope
         self.classes: Classes | None = None
+        self.answers: Any = None
         self.feature_names: tuple[str, ...] | None = None
         self.targets: frozenset[int] = frozenset()
         self.tracers: dict[Schema | None, Tracer] = {}
@@ -165,7 +183,7 @@ class Models:
         """Who the fitted model is; looks at the whole model, once per fit."""
         told = registration(model)
         version = (told and told.version) or self._settings.model_version
-        state = self._state(model, version or _fingerprint(model))
+        state = self.describe(model, version or _fingerprint(model))
         if self._settings.capture_content:
             state.classes = _classes(model, state.scope[names.ML_MODEL_TASK])
         state.targets = frozenset(map(id, identity.delegates(model)))
@@ -179,7 +197,7 @@ class Models:
     def fitting(self, entry: Entry, model: object) -> State:
         """Who the model is while it is fitted: without a version, unless the user gave one."""
         told = registration(model)
-        state = entry.fitting = self._state(model, (told and told.version) or self._settings.model_version)
+        state = entry.fitting = self.describe(model, (told and told.version) or self._settings.model_version)
         return state
 
     def forget(self, model: object) -> None:
@@ -234,7 +252,8 @@ class Models:
     def _get_tracer(self, scope: dict[str, Any] | None) -> Tracer:
         return trace.get_tracer(SCOPE, mlspan.__version__, self._tracer_provider, names.SCHEMA_URL, scope)
 
-    def _state(self, model: object, version: str | None) -> State:
+    def describe(self, model: object, version: str | None) -> State:
+        """A new state of this model; looks at its class only."""
         told = registration(model)
         name = (told and told.name) or self._settings.model_name or identity.default_name(model)
         scope: dict[str, Any] = {names.ML_MODEL_NAME: name}

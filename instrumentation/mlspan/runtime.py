@@ -1,14 +1,15 @@
 """What is switched on in this process: the emitter, the wrapped classes, joblib's hook, the flushes.
 
-At most one `Runtime` runs; starting another ends it, and what `instrument_model` was told is kept over both.
-Guarantee: `stop` puts back every attribute that was replaced. Nothing runs at import; one lock.
+At most one `Runtime` runs, for all frameworks; starting another ends it, and what `instrument_model` was told is kept
+over both. A framework's hook is a `Part`: the first one begins the runtime, the last one ends it. Guarantee: `stop`
+puts back every attribute that was replaced. Nothing runs at import; one lock.
 """
 
 import os
 import threading
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from opentelemetry.trace import TracerProvider
 
@@ -23,6 +24,16 @@ MAX_RECENT_CLASSES: Final = 64
 """Newly defined classes that are looked at again, for methods which they got after their definition."""
 
 
+class Part(Protocol):
+    """The hook of one framework."""
+
+    def install(self, running: "Runtime") -> None:
+        """Put it on, now or when the framework is imported."""
+
+    def remove(self) -> None:
+        """Take it off."""
+
+
 class Runtime:
     """One instrumentation of this process.
 
@@ -32,9 +43,12 @@ class Runtime:
 
     Attributes:
         base: every object of this class is a model; None: only those are that `instrument_model` was given.
+        options, tracer_provider: as given.
     """
 
     def __init__(self, options: Mapping[str, Any], tracer_provider: TracerProvider | None) -> None:
+        self.options = dict(options)
+        self.tracer_provider = tracer_provider
         self.emitter = Emitter(load_settings(options), tracer_provider, self.accepts)
         self.wrapping = Wrapping(self.emitter)
         self.base: type | None = None
@@ -58,6 +72,7 @@ class Runtime:
 
 _lock = threading.RLock()
 _current: Runtime | None = None
+_parts: dict[str, Part] = {}
 
 
 def _after_fork() -> None:
@@ -73,6 +88,41 @@ if hasattr(os, "register_at_fork"):
 def current() -> Runtime | None:
     """What runs, or None."""
     return _current
+
+
+def begin(name: str, part: Part, options: Mapping[str, Any], tracer_provider: TracerProvider | None) -> None:
+    """Put a framework's hook on.
+
+    What runs already goes on, with all its parts, unless these options or this provider are others than its own: then
+    all begin anew with them, the options of before holding where these say nothing.
+    """
+    with _lock:
+        running = _current
+        if running is not None:
+            merged = {**running.options, **options}
+            provider = tracer_provider or running.tracer_provider
+            if merged != running.options or provider is not running.tracer_provider:
+                parts = dict(_parts)
+                for other in parts.values():
+                    other.remove()
+                running = start(merged, provider)
+                for other in parts.values():
+                    other.install(running)
+                _parts.update(parts)
+        else:
+            running = start(options, tracer_provider)
+        _parts[name] = part
+        part.install(running)
+
+
+def end(name: str) -> None:
+    """Take a framework's hook off; with the last one, everything ends."""
+    with _lock:
+        part = _parts.pop(name, None)
+        if part is not None:
+            part.remove()
+        if not _parts:
+            stop()
 
 
 def start(options: Mapping[str, Any] | None = None, tracer_provider: TracerProvider | None = None) -> Runtime:
@@ -100,6 +150,8 @@ def stop() -> None:
     """End what runs, and put everything back; nothing happens when nothing runs."""
     global _current
     with _lock:
+        while _parts:
+            _parts.popitem()[1].remove()
         runtime, _current = _current, None
         if runtime is not None:
             runtime.emitter.is_enabled = False

@@ -53,28 +53,17 @@ def answer_row(
         cells = captured.cells.tobytes()
     if classes is not None and classes.outputs != 1:
         return None
-    score = None
     if operation == "predict_proba":
         if classes is None or result.ndim != 2 or result.dtype.kind != "f":
             return None
-        row = result.tolist()[0]
-        if len(row) != len(classes.labels) or not 0 < len(row) <= MAX_CLASSES:
-            return None
-        score = max(row)
-        total = sum(row)
-        if total != total or min(row) < 0 or score > 1:  # the first: NaN
-            return None
-        index = row.index(score)
-        value: str | float = classes.labels[index]
-        head = schema.heads.get(len(row)) or _head(schema, len(row), PREDICTION_CLASS, SCORE_PROBABILITY, len(row))
-        tail = _TAILS[len(row)].pack(index, *row)
-    elif operation != "predict" or result.ndim != 1:
+        return answer_probabilities(result.tolist()[0], schema, cells, classes, max_bytes, limiter)
+    if operation != "predict" or result.ndim != 1:
         return None
-    elif classes is not None:
+    if classes is not None:
         index = classes.index(result.tolist()[0])
         if index < 0:
             return None
-        value = classes.labels[index]
+        value: str | float = classes.labels[index]
         head = schema.heads.get(0) or _head(schema, 0, PREDICTION_CLASS, SCORE_NONE, 0)
         tail = _TAILS[0].pack(index)
     else:
@@ -88,7 +77,34 @@ def answer_row(
     data = head + cells + tail
     if len(data) > max_bytes or not limiter.take(len(data)):
         return None
-    return data, value, score
+    return data, value, None
+
+
+def answer_probabilities(
+    row: list[float], schema: Schema, cells: bytes, classes: Classes, max_bytes: int, limiter: ByteBudget
+) -> tuple[bytes, str, float] | None:
+    """The same of probabilities that are at hand.
+
+    Args:
+        row: one for each class.
+        schema: of the captured row.
+        cells: its bytes.
+        classes: of the model.
+        max_bytes: bound on the payload.
+        limiter: the process's byte budget.
+    """
+    if len(row) != len(classes.labels) or not 0 < len(row) <= MAX_CLASSES:
+        return None
+    score = max(row)
+    total = sum(row)
+    if total != total or min(row) < 0 or score > 1:  # the first: NaN
+        return None
+    index = row.index(score)
+    head = schema.heads.get(len(row)) or _head(schema, len(row), PREDICTION_CLASS, SCORE_PROBABILITY, len(row))
+    data = head + cells + _TAILS[len(row)].pack(index, *row)
+    if len(data) > max_bytes or not limiter.take(len(data)):
+        return None
+    return data, classes.labels[index], score
 
 
 def _head(schema: Schema, key: int, prediction_kind: int, score_kind: int, scores: int) -> bytes:

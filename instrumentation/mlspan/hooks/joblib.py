@@ -71,7 +71,7 @@ class Carrier:
             is_suppressed = _is_suppressed(self._context)
             about = registration(getattr(self._function, "__self__", None))
             if about is not None:
-                told = (about.name, about.version, about.feature_names, about.task)
+                told = about.told()
         except Exception:  # noqa: BLE001 - the task goes on without its context
             failed("joblib: carry")
         return _arrive, (self._function, headers, is_inside, is_suppressed, told)

@@ -48,20 +48,30 @@ class SklearnInstrumentor(BaseInstrumentor):
 @guarded("sklearn: instrument", None)
 def _begin(options: dict[str, Any]) -> None:
     provider = options.pop("tracer_provider", None)
-    runtime.start(options, provider)
-    when_imported("sklearn.base", _adopt_all)
+    runtime.begin("sklearn", _Part(), options, provider)
 
 
 @guarded("sklearn: uninstrument", None)
 def _end() -> None:
-    while _watched:
-        owner, original, replacement = _watched.pop()
-        if vars(owner).get("__init_subclass__") is replacement:
-            if original is None:
-                del owner.__init_subclass__
-            else:
-                owner.__init_subclass__ = original
-    runtime.stop()
+    runtime.end("sklearn")
+
+
+class _Part:
+    """What the runtime puts on and takes off."""
+
+    def install(self, _: runtime.Runtime) -> None:
+        """When scikit-learn is there."""
+        when_imported("sklearn.base", _adopt_all)
+
+    def remove(self) -> None:
+        """Estimators that are defined from now on stay as they are; the runtime restores the others."""
+        while _watched:
+            owner, original, replacement = _watched.pop()
+            if vars(owner).get("__init_subclass__") is replacement:
+                if original is None:
+                    del owner.__init_subclass__
+                else:
+                    owner.__init_subclass__ = original
 
 
 # (class, what its __init_subclass__ was: None for inherited, what it is)

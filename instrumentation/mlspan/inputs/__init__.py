@@ -41,6 +41,10 @@ def _open_tensor(tensor: Any) -> Source:
     return open_array(tensor.detach().numpy())
 
 
+def _as_it_is(source: Source) -> Source:
+    return source
+
+
 def _open_array_like(value: Any) -> Source:
     return open_array(np.asarray(value))
 
@@ -56,6 +60,8 @@ OPENERS: Final[dict[tuple[str, str], _Opener]] = {
     ("scipy", "spmatrix"): SparseSource,
     ("scipy", "sparray"): SparseSource,
     ("torch", "Tensor"): _open_tensor,
+    ("mlspan", "TensorSource"): _as_it_is,
+    ("mlspan", "Unreadable"): _as_it_is,
     ("builtins", "list"): open_list,
     ("builtins", "tuple"): open_list,
     ("array", "array"): _open_array_like,
