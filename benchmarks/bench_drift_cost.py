@@ -36,7 +36,8 @@ from mlspan_processor.drift.judgement import Judgement, judge
 from mlspan_processor.drift.multivariate import Multivariate
 from mlspan_processor.sample import Sample
 
-EVIDENTLY: Final = "evidently==0.7.23"
+EVIDENTLY: Final = ("evidently==0.7.23", "pandas<3", "numpy<2.4", "pyarrow")
+"""It names private parts of pandas that version 3 no longer has."""
 ROWS: Final = 10_000
 NUMBERS: Final = 40
 CATEGORIES: Final = 10
@@ -52,7 +53,7 @@ def _python() -> Path:
     python = home / "bin" / "python"
     if not (home / ".installed").exists():
         venv.create(home, with_pip=True, clear=True)
-        options = ["--quiet", "--disable-pip-version-check", EVIDENTLY, "pyarrow"]
+        options = ["--quiet", "--disable-pip-version-check", *EVIDENTLY]
         subprocess.run([python, "-m", "pip", "install", *options], check=True)
         (home / ".installed").touch()
     return python
@@ -92,7 +93,7 @@ class _Ours:
         self.features = build_profile(rows, reference.names, reference.types).features
         self.layout = Layout(self.features)
         self.dependence = design_effect(self.layout, self._cells(reference))
-        self.detector = Multivariate.fit(reference)
+        self.detector = Multivariate.fit(reference, features=self.features)
 
     def report(self, window: Sample) -> Judgement:
         """Everything that is said of a window."""

@@ -3,7 +3,7 @@
 The Jensen-Shannon divergence of the coarse cells, less what two samples of one distribution are expected to have, as
 the shift of a normal variable's mean that has the same: d = √(8 ln 2 · JS). Also Cohen's w for small shifts (.1 small,
 .3 medium, .5 large). At most 2.35: no cell in common. So a mean shift of .1 sd is .1, a spread 5 % larger is .07, a
-category that goes from 20 % to 23 % of the rows .075. NaN without rows; 0 for a constant that stays.
+category that goes from 20 % to 23 % of the rows .07. NaN without rows; 0 for a constant that stays.
 Source: Lin, IEEE Trans. Inf. Theory 37(1), 1991; Cohen, Statistical Power Analysis, 1988.
 """
 

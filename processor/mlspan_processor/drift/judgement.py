@@ -6,7 +6,7 @@ shifted, has its share of *missing* values, are there more *unseen* values than 
 Gate 1, significance: each feature's tests share its level by fixed weights, Benjamini-Hochberg over features. Without
 drift at most a share `level` of windows raises anything, at every number of rows, reference noise included; rows that
 depend on their neighbours count for fewer (`dependence`).
-Gate 2, effect: values, in standard deviations (`effect.shift_of`): .075 is a mean that moved by .075 sd, a spread
+Gate 2, effect: values, in standard deviations (`effect.shift_of`): .07 is a mean that moved by .07 sd, a spread
 that grew by 5 %, or a category that went from 20 % to 23 % of rows; missing and unseen, in shares of rows. What
 sampling alone is expected to give is taken off, so that effects of small and large windows compare.
 Undecidable, with the reason instead of a number: too few rows, or a reference of fewer than 100. A constant that takes
@@ -48,7 +48,7 @@ class Limits:
     """
 
     level: float = 0.003
-    min_effect: float = 0.075
+    min_effect: float = 0.07
     min_share: float = 0.005
     min_rows: int = 30
     min_reference_rows: int = 100

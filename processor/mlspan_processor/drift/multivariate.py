@@ -14,7 +14,7 @@ Source: Hotelling, Ann. Math. Stat. 2, 1931 (means); Cai, Liu & Xia, J. Am. Stat
 of all, not their sum); Liu & Xie, ibid. 115, 2020 (joining).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -115,21 +115,22 @@ class Multivariate:
         )
 
     @classmethod
-    def fit(cls, reference: Sample, seed: int = 0) -> "Multivariate":
+    def fit(cls, reference: Sample, seed: int = 0, features: Sequence[FeatureProfile] | None = None) -> "Multivariate":
         """Look at a reference; never raises on odd data: see `reason`.
 
         Args:
             reference: its rows in their order; of more than 50,000 every k-th.
             seed: of the split into the half that fits and the half that is compared with.
+            features: profiles of the Sample's features, where the caller has them already; None to build them.
         """
         n = len(reference)
         if n < MIN_REFERENCE_ROWS:
             return cls({"reason": f"undecidable, because the reference has {n} rows, fewer than {MIN_REFERENCE_ROWS}"})
         if n > MAX_REFERENCE_ROWS:
             reference = reference.take(np.linspace(0, n - 1, MAX_REFERENCE_ROWS).astype(np.intp))
-        features = build_profile(
-            np.ascontiguousarray(reference.cells.T), reference.names, reference.types, weights=reference.weights
-        ).features
+        if features is None:
+            rows = np.ascontiguousarray(reference.cells.T)
+            features = build_profile(rows, reference.names, reference.types, weights=reference.weights).features
         layout = Layout(features)
         table = scores_of(layout)
         scores = [table[s : s + f.n_cells] for s, f in zip(layout.starts.tolist(), features, strict=True)]
