@@ -88,13 +88,12 @@ def _root_calls(table: Table, provider: TracerProvider) -> None:
             5,
         ),
     ):
-        span_attributes = SIX
 
         def alone(model: nn.Module = model, x: torch.Tensor = x) -> None:
             model(x)
 
         def inside(
-            model: nn.Module = model, x: torch.Tensor = x, attributes: dict[str, str | int | float] = span_attributes
+            model: nn.Module = model, x: torch.Tensor = x, attributes: dict[str, str | int | float] = SIX
         ) -> None:
             with tracer.start_as_current_span("predict fraud-model", attributes=attributes):
                 model(x)

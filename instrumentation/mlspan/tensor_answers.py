@@ -17,7 +17,7 @@ from mlspan.classes import MAX_CLASSES, Classes
 from mlspan.config import OUTPUTS
 from mlspan.identity import read
 from mlspan.inputs.summaries import projection
-from mlspan.inputs.tensors import children, is_tensor, kind_of
+from mlspan.inputs.torch_values import children, is_tensor, kind_of
 from mlspan.models import Registration
 
 FIRST_KEYS: Final = ("logits", "probabilities", "probs", "scores", "prediction", "predictions", "preds", "output")
@@ -273,8 +273,9 @@ def _evidence(model: Any, last: str, task: str | None, told: Registration | None
     kind = type(model)
     if "Classif" in kind.__name__ or kind.__module__.startswith("torchvision.models"):
         return "classes"
-    if any(isinstance(read(model, name), int) for name in _COUNTS):
-        return "classes"
+    counts = [count for name in _COUNTS if isinstance(count := read(model, name), int)]
+    if counts:  # 0: the head was taken off
+        return "classes" if max(counts) > 1 else "values" if counts[0] == 1 else "embedding"
     modules = read(model, "_modules")
     try:
         return "classes" if modules and list(modules.keys())[-1] in _HEADS else ""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from opentelemetry.sdk.trace import ReadableSpan
 
+from mlspan.deferred import deferred
 from mlspan.payload import Payload, decode
 from tests.instrumentation.conftest import Recorder
 
@@ -39,4 +40,5 @@ class Seen:
 
 def last(recorder: Recorder) -> Seen:
     """The last span that has ended since the last look."""
+    assert deferred.drain(30)
     return Seen(recorder.spans()[-1])

@@ -19,12 +19,13 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from mlspan import runtime
 from mlspan.config import Options
+from mlspan.deferred import deferred
 from mlspan.guard import failed, guarded, warn_once
 from mlspan.hooks.base import when_imported
 from mlspan.hooks.torch_calls import TorchCalls, inside
 from mlspan.models import registered_models
 
-DEPENDENCIES: Final = ("torch >= 2.2",)
+DEPENDENCIES: Final = ("torch >= 2.3",)
 _ENTRY: Final = ("_compiled_call_impl", "_call_impl")
 """The names that torch's own entry point uses, where it does what we know it to do."""
 
@@ -202,6 +203,8 @@ class _Part:
         if _patch is not None:
             _patch.restore()
             _patch = None
+            deferred.drain()
+            deferred.unwatch()
         for model in registered_models():
             release(model)
         _forwards.clear()
@@ -236,7 +239,7 @@ def release(model: object) -> None:
 def _eval_frame_callback(torch: Any) -> Callable[[], Any]:
     try:
         found: Callable[[], Any] = torch._C._dynamo.eval_frame.get_eval_frame_callback
-    except AttributeError:  # older than 2.4
+    except AttributeError:  # older versions
         return _no_callback
     return found
 

@@ -1,9 +1,9 @@
-"""Stages 1 to 4, torch: one call of a module by user code, from the first look at it to the end of its span.
+"""Stage 1, torch: what becomes of one call of a module by user code: a span, or nothing for it and all within.
 
-Reads module, arguments and result; writes a span through the `Emitter`, which the other hooks share. Guarantee: the
-user's result or exception passes through untouched; a call that is no span costs a few dictionary look-ups. Of a model
-whose outputs are not known yet the first span is started after the call (with its true times), since the classes
-belong to its scope. Values on a device are waited for in another thread, which ends the span then.
+Reads module and arguments, hands the call to `TorchSpans`. Guarantee: the user's result or exception passes through
+untouched; a call that is no span costs a few dictionary look-ups. Of a model whose outputs are not known yet the first
+span is started after the call (with its true times), since the classes belong to its scope. Memory: an entry per live
+module that user code called.
 """
 
 import types
@@ -16,68 +16,24 @@ import opentelemetry.context
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.trace import Span
 
-from mlspan.answers import adopt
-from mlspan.captured import EMPTY_SCHEMA, Input, Output
+from mlspan.captured import Input
 from mlspan.config import TRAIN
-from mlspan.deferred import deferred
-from mlspan.emit import CALL, COLUMNS_CHANGED, SPAN, Call, Emitter
+from mlspan.emit import CALL, COLUMNS_CHANGED, SPAN, Emitter
 from mlspan.guard import failed
 from mlspan.hooks.torch_modules import Known, fingerprint, is_excluded
-from mlspan.inputs.devices import Device, Transfer, device_of
-from mlspan.inputs.tensors import array_of, is_on_host, kind_of, open_call, pick, plain
+from mlspan.hooks.torch_spans import Operation, TorchCall, TorchSpans
+from mlspan.inputs.tensors import open_call
 from mlspan.models import Entry, State, registration
-from mlspan.prediction import PREDICTION, PredictionContext
-from mlspan.semconv.attributes import (
-    ML_MODEL_TASK,
-    ML_PREDICTION_CLASS,
-    ML_PREDICTION_ENTROPY,
-    ML_PREDICTION_SCORE,
-    ML_PREDICTION_VALUE,
-)
-from mlspan.single import answer_probabilities, answer_row
-from mlspan.tensor_answers import Answers, answer_in, as_rows, row_entropy
-from mlspan.tensor_capture import Picked, capture_tensors
-
-
-class Operation:
-    """A kind of call, as `mlspan.emit.Method` describes it."""
-
-    __slots__ = ("has_rows", "is_fit", "is_selected", "operation", "parameter")
-
-    def __init__(self, operation: str, is_selected: bool, has_rows: bool) -> None:
-        self.operation = operation
-        self.parameter = ""
-        self.is_selected = is_selected
-        self.is_fit = False
-        self.has_rows = has_rows
+from mlspan.prediction import PREDICTION
+from mlspan.tensor_answers import Answers
+from mlspan.tensor_capture import capture_tensors
 
 
 class Passing:
     """Stands in the place of a `Call` where there is no span: modules within are not the outermost ones."""
 
     active = True
-
-
-class TorchCall(Call):
-    """One outermost call of a module.
-
-    Attributes:
-        operation: what kind of call.
-        entry: of the model.
-        since: when the call began, of a span that is started after it; else 0.
-        picked: rows of the input that are on a device; or None.
-    """
-
-    __slots__ = ("entry", "operation", "picked", "since")
-
-    def __init__(self, span: Span, operation: Operation, entry: Entry) -> None:
-        super().__init__(span)
-        self.operation = operation
-        self.entry = entry
-        self.since = 0
-        self.picked: Picked | None = None
 
 
 _NO_CALL: Final = Passing()
@@ -111,6 +67,7 @@ class TorchCalls:
 
     def __init__(self, emitter: Emitter, torch: types.ModuleType) -> None:
         self._emitter = emitter
+        self._spans = TorchSpans(emitter)
         operations = emitter.settings.operations
         self._predict = Operation("predict", "predict" in operations, True)
         self._train = Operation(TRAIN, TRAIN in operations, False)
@@ -242,7 +199,7 @@ class TorchCalls:
                 call.active = False
                 inside.reset(mark)
                 detach(token)
-                self._fail(call, context, error, end_time)
+                self._spans.fail(call, context, error, end_time)
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             raise
         if call is not None:
@@ -250,7 +207,7 @@ class TorchCalls:
             call.active = False
             inside.reset(mark)
             detach(token)
-            self._finish(call, context, result, end_time)
+            self._spans.finish(call, context, result, end_time)
         return result
 
     def _begin(
@@ -292,7 +249,7 @@ class TorchCalls:
             call.captured, call.picked, call.state = captured, picked, state
             call.since = time_ns()
             return call
-        call = TorchCall(self._start(state, schema, operation, context, None), operation, entry)
+        call = TorchCall(self._spans.start(state, schema, operation, context, None), operation, entry)
         if not call.span.is_recording():
             entry.is_sampled = True
             return call
@@ -306,13 +263,6 @@ class TorchCalls:
         call.captured, call.picked, call.state = captured, picked, state
         return call
 
-    def _start(self, state: State, schema: Any, operation: Operation, context: Context, start_time: int | None) -> Span:
-        models = self._emitter.models
-        tracer = state.tracers.get(schema) or models.tracer(state, schema)
-        name = operation.operation
-        start = state.starts.get(name) or state.start(name)
-        return tracer.start_span(state.titles[name], context, attributes=start, start_time=start_time)
-
     def _identify(self, entry: Entry, known: Known, model: Any) -> State:
         """Who the model is now: looks at its parameters, once for as long as they do not change."""
         emitter = self._emitter
@@ -322,190 +272,9 @@ class TorchCalls:
         state = entry.fitted
         if state is not None and state.version == version:
             return state
-        before = state
         state = entry.fitted = emitter.models.describe(model, version)
-        if before is not None and before.answers is not None and before.answers.form:
-            # The same module with other parameters: its outputs mean the same.
-            _adopt_answers(state, before.answers)
-        else:
-            state.answers = Answers(model, told, emitter.settings.torch_output, known.last)
+        state.answers = Answers(model, told, emitter.settings.torch_output, known.last)
         return state
-
-    def _finish(self, call: TorchCall, context: Context, result: Any, end_time: int) -> None:
-        """The rest of the span, now or when the values are here."""
-        prediction = context.get(PREDICTION) if call.operation.has_rows else None
-        try:
-            captured, state = call.captured, call.state
-            if captured is None or state is None:
-                if isinstance(prediction, PredictionContext):
-                    prediction.clear()
-                return
-            key, tensor = "", None
-            if captured.schema is not None:
-                key, tensor = answer_in(result, captured.rows)
-            if tensor is None:
-                is_matrix = True
-            else:
-                is_matrix = tensor.dim() <= 2
-                tensor = as_rows(tensor, captured.rows)
-                if captured.schema is EMPTY_SCHEMA and not captured.has_cells and not adopt(captured, len(tensor)):
-                    tensor = None
-            device = None if tensor is None or is_on_host(tensor) else device_of(tensor)
-            if device is not None or call.picked is not None:
-                self._defer(call, context, prediction, (key, tensor, is_matrix), device, end_time)
-                return
-            values = None
-            if tensor is not None:
-                values = _read(tensor)
-                if values is not None and captured.indices is not None:
-                    values = values[captured.indices]
-            self._complete(call, context, prediction, (key, values, is_matrix), end_time)
-        except Exception:  # noqa: BLE001 - the user has his result
-            self._emitter.end(call.span, end_time) if not call.since else None
-            failed("torch: finish")
-
-    def _complete(
-        self,
-        call: TorchCall,
-        context: Context,
-        prediction: Any,
-        answer: tuple[str, Any, bool],
-        end_time: int,
-        ids: Any = None,
-    ) -> None:
-        """All is here: decide what the outputs are, if that is open, and end the span."""
-        emitter = self._emitter
-        captured, state = call.captured, call.state
-        assert captured is not None
-        assert state is not None
-        key, values, is_matrix = answer
-        answers: Answers = state.answers
-        if call.since:
-            if not answers.form and captured.has_cells and values is not None and values.size:
-                answers.decide(key, values, is_matrix)
-                _adopt_answers(state, answers)
-            call.span = self._start(state, captured.schema, call.operation, context, call.since)
-            call.since = 0
-            if not call.span.is_recording():
-                call.entry.is_sampled = True
-                if isinstance(prediction, PredictionContext):
-                    prediction.clear()
-                return
-        span = call.span
-        try:
-            attributes: dict[str, Any] = {}
-            output = data = quick = None
-            if isinstance(prediction, PredictionContext):
-                ids = prediction.name_rows(captured.rows, span.get_span_context())
-            if values is not None and captured.has_cells and answers is not None and answers.form:
-                if captured.rows == 1 and ids is None and prediction is None and captured.error is None:
-                    quick = self._quick(values, captured, answers, attributes)
-                if quick is not None:
-                    data = quick
-                else:
-                    output, spread = answers.read(values, captured)
-                    if spread is not None:
-                        attributes[ML_PREDICTION_ENTROPY] = spread
-            elif captured.schema is not None and captured.has_cells:
-                output = Output()
-            emitter.write(span, attributes, captured, output, data, ids)
-        except Exception:  # noqa: BLE001 - the user has his result
-            failed("torch: complete")
-        finally:
-            emitter.end(span, end_time)
-
-    def _quick(self, values: Any, captured: Input, answers: Answers, attributes: dict[str, Any]) -> bytes | None:
-        """The payload of a single row in one step, and its answer in words; None: the general way."""
-        settings, budget = self._emitter.settings, self._emitter.budget
-        schema = captured.schema
-        assert schema is not None
-        if answers.form == "values" and values.size == 1:
-            found = answer_row("predict", values.reshape(1), captured, None, settings.max_bytes, budget)
-            if found is None:
-                return None
-            attributes[ML_PREDICTION_VALUE] = found[1]
-            return found[0]
-        if answers.classes is None or answers.form == "labels":
-            return None
-        try:
-            row = answers.row(values.tolist()[0])
-        except (ArithmeticError, ValueError):
-            return None
-        if row is None:
-            return None
-        cells = captured.row if captured.row is not None else captured.cells.tobytes()  # type: ignore[union-attr]
-        quick = answer_probabilities(row, schema, cells, answers.classes, settings.max_bytes, budget)
-        if quick is None:
-            return None
-        attributes[ML_PREDICTION_CLASS] = quick[1]
-        attributes[ML_PREDICTION_SCORE] = quick[2]
-        attributes[ML_PREDICTION_ENTROPY] = row_entropy(row)
-        return quick[0]
-
-    def _defer(
-        self,
-        call: TorchCall,
-        context: Context,
-        prediction: Any,
-        answer: tuple[str, Any, bool],
-        device: Device | None,
-        end_time: int,
-    ) -> None:
-        """Values are on a device: pick the rows there, and end the span in another thread when they are here."""
-        captured, state = call.captured, call.state
-        assert captured is not None
-        assert state is not None
-        key, tensor, is_matrix = answer
-        ids = None
-        if isinstance(prediction, PredictionContext):
-            if call.since:  # ids are asked for now: this one span says nothing of answers
-                call.span = self._start(state, None, call.operation, context, call.since)
-                call.since = 0
-                captured = call.captured = Input(captured.rows, captured.columns)
-                call.picked = None
-            ids = prediction.name_rows(captured.rows, call.span.get_span_context())
-        transfers: list[tuple[Transfer, str]] = []
-        values = None
-        if tensor is not None:
-            rows = None if captured.indices is None else captured.indices.astype("intp")
-            if device is None:
-                values = _read(tensor)
-                if values is not None:
-                    values = values.copy() if rows is None else values[rows]
-            elif device.is_readable():
-                transfers.append((device.fetch([plain(pick(tensor, None, device.move, rows))]), "output"))
-        picked = call.picked
-        if picked is not None:
-            transfers.append((picked.device.fetch(picked.tensors), "input"))
-
-        def wait() -> None:
-            for transfer, _ in transfers:
-                transfer.wait()
-
-        def work(is_there: bool) -> None:
-            found = values
-            if is_there:
-                for transfer, what in transfers:
-                    if what == "output":
-                        found = transfer.arrays()[0]
-                    elif picked is not None:
-                        picked.fill(captured, transfer.arrays())
-            elif call.since:
-                call.captured = Input(captured.rows, captured.columns)
-            self._complete(call, context, None, (key, found if is_there else None, is_matrix), end_time, ids)
-
-        deferred.put(wait, work)
-
-    def _fail(self, call: TorchCall, context: Context, error: BaseException, end_time: int) -> None:
-        """The span of a call that raised, and its end."""
-        try:
-            if call.since and call.state is not None and call.captured is not None:
-                call.span = self._start(call.state, call.captured.schema, call.operation, context, call.since)
-                call.since = 0
-        except Exception:  # noqa: BLE001 - the user gets his exception
-            failed("torch: fail")
-            return
-        self._emitter.fail(call.operation, call, None, error, end_time)
 
     def _remover(self, key: int) -> Callable[[Any], None]:
         table = self._known
@@ -516,27 +285,6 @@ class TorchCalls:
                 del table[key]
 
         return remove
-
-
-def _read(tensor: Any) -> Any:
-    """A tensor on the CPU as an array; None where its values cannot be read (within vmap, of a subclass)."""
-    try:
-        return array_of(tensor if _is_plain(tensor) else plain(tensor))
-    except (RuntimeError, TypeError, NotImplementedError):
-        return None
-
-
-def _adopt_answers(state: State, answers: Answers) -> None:
-    """The form of the outputs is known now: what was said of the model without it holds no longer."""
-    state.tracers.clear()
-    state.answers = answers
-    state.classes = answers.classes
-    if answers.task is not None:
-        state.scope[ML_MODEL_TASK] = answers.task
-
-
-def _is_plain(tensor: Any) -> bool:
-    return kind_of(tensor.dtype) in "fib" and not tensor.is_neg()
 
 
 def _refusals(provider: Any) -> tuple[bool, bool]:

@@ -22,8 +22,9 @@ from mlspan.config import Settings
 from mlspan.fingerprint import DIGEST_BYTES
 from mlspan.guard import failed, guarded
 from mlspan.identity import read
-from mlspan.inputs.tensors import About, array_of, plain
-from mlspan.models import FINGERPRINT_PREFIX, Registration, registration
+from mlspan.inputs.tensors import About
+from mlspan.inputs.torch_values import array_of, plain
+from mlspan.models import FINGERPRINT_PREFIX, registration
 
 SAMPLE: Final = 8_192
 """Values of one tensor that its model's version depends on."""
@@ -237,11 +238,6 @@ def about(model: Any) -> About:
         failed("torch: module")
     has_names = told is not None and told.feature_names is not None
     return About(names, told.input if told else None, embeddings, pad if isinstance(pad, int) else None, has_names)
-
-
-def told_of(model: Any) -> Registration | None:
-    """What the user said about the model."""
-    return registration(model)
 
 
 def _last(model: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan.inputs.tensors import array_of
+from mlspan.inputs.torch_values import array_of
 
 MAX_CONSTANTS: Final = 256
 

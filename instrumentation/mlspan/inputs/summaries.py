@@ -29,9 +29,6 @@ _TOKEN_SIGNS: Final = 1 << 14
 _STATISTICS: Final = ("mean", "std", "min", "max")
 _PROJECTIONS: Final = tuple(f"projection{at}" for at in range(DIMENSIONS))
 
-_FLOAT32: Final = np.dtype(np.float32)
-_LARGE: Final = 1e15
-
 F8 = NDArray[np.float64]
 
 
@@ -83,10 +80,6 @@ class Layout:
         """The features of (n_rows, n_positions) values; (n_rows, n_features)."""
         raise NotImplementedError
 
-    def row(self, raw: NDArray[Any]) -> list[float] | None:  # noqa: ARG002
-        """The same of (1, n_positions) values, where that is quicker one by one; else None."""
-        return None
-
 
 class Columns(Layout):
     """Every value a feature."""
@@ -107,7 +100,7 @@ class Groups(Layout):
     Mean, standard deviation, minimum and maximum of each group; the root mean square and the projection of all.
     """
 
-    __slots__ = ("_each", "_groups", "_means", "_transposed", "_weights")
+    __slots__ = ("_groups", "_means", "_weights")
 
     def __init__(
         self, names: tuple[str, ...], positions: NDArray[np.intp], shape: tuple[int, ...], keys: NDArray[np.uint64]
@@ -122,10 +115,8 @@ class Groups(Layout):
             shape,
         )
         self._groups = groups
-        self._each = each
         means = np.kron(np.eye(groups), np.full((each, 1), 1.0 / each)) if each else np.zeros((0, groups))
         self._means = means
-        self._transposed = np.ascontiguousarray(np.hstack((means, signs(keys) / math.sqrt(max(len(keys), 1)))).T, "f4")
         self._weights = np.hstack((means, signs(keys) / math.sqrt(max(len(keys), 1))))
 
     def features(self, raw: NDArray[Any], mask: NDArray[Any] | None = None) -> NDArray[Any]:  # noqa: ARG002
@@ -144,39 +135,6 @@ class Groups(Layout):
         out[:, 4 * groups] = np.sqrt(np.add.reduce(squares, 1) / groups)
         out[:, 4 * groups + 1 :] = found[:, groups:]
         return out
-
-    def row(self, raw: NDArray[Any]) -> list[float] | None:
-        """The same numbers, without numpy where they are few."""
-        values = raw[0]
-        if values.dtype is not _FLOAT32:
-            values = values.astype(_FLOAT32)
-        each = self._each
-        if not each:
-            return None
-        grouped = values.reshape(self._groups, each)
-        lowest = grouped.argmin(1).tolist()
-        highest = grouped.argmax(1).tolist()
-        extremes = []
-        for start, low, high in zip(range(0, each * self._groups, each), lowest, highest, strict=True):
-            extremes.append((values.item(start + low), values.item(start + high)))
-            if not -_LARGE < extremes[-1][0] <= extremes[-1][1] < _LARGE:
-                return None  # infinite, or not a number
-        found = self._transposed.dot(values).tolist()
-        row: list[float] = []
-        total = 0.0
-        start = 0
-        for mean, extreme in zip(found, extremes, strict=False):
-            group = values[start : start + each]
-            square = float(group.dot(group)) / each
-            spread = square - mean * mean
-            if spread < 1e-3 * square:  # a small spread on a large offset is lost in float32
-                spread = float(group.var(dtype=np.float64))
-            row += (mean, math.sqrt(spread), *extreme)
-            total += square
-            start += each
-        row.append(math.sqrt(total / self._groups))
-        row += found[self._groups :]
-        return row
 
 
 class Sequence(Layout):
