@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import joblib
+import numpy as np
 import pandas as pd
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -19,6 +20,7 @@ import mlspan
 from examples.flights import data
 
 MODEL = joblib.load(os.environ["FLIGHTS_MODEL"])
+OF_FLIGHT = ("carrier", "dest", "distance", "minute")
 LATE = list(MODEL.classes_).index("late")
 
 
@@ -59,9 +61,11 @@ async def delays(board: Board) -> dict[str, float]:
     at = f"/weather/{board.origin}/{board.month}/{board.day}/{board.hour}"
     answer = await app.state.weather.get(at)
     weather: dict[str, Any] = answer.json() if answer.status_code == 200 else dict.fromkeys(data.WEATHER)
-    hour = {"origin": board.origin, "hour": board.hour, "weekday": board.weekday, **weather}
-    rows = [{**flight.model_dump(exclude={"id"}), **hour} for flight in board.departures]
-    frame = pd.DataFrame(rows, columns=list(data.FEATURES)).astype(dict.fromkeys(data.WEATHER, float))
+    n = len(board.departures)
+    columns: dict[str, Any] = {name: [getattr(flight, name) for flight in board.departures] for name in OF_FLIGHT}
+    columns |= {"origin": [board.origin] * n, "hour": [board.hour] * n, "weekday": [board.weekday] * n}
+    columns |= {name: np.full(n, weather[name], float) for name in data.WEATHER}
+    frame = pd.DataFrame(columns)[list(data.FEATURES)]
     ids = [flight.id for flight in board.departures]
     with mlspan.prediction_context(prediction_id=ids):
         probabilities = MODEL.predict_proba(frame)[:, LATE]

@@ -81,7 +81,8 @@ async def run(options: Options, folder: Path, console: Console) -> None:
         if options.prometheus is not None:
             with console.status("waiting for the last scrape ..."):
                 await asyncio.sleep(FLUSH_SECONDS + SCRAPE_SECONDS)
-        show.result(console, reports, to, options)
+        incidents = httpx.get(f"http://{to.http}/v1/incidents", timeout=30).json()
+        show.result(console, reports, incidents, to, options)
         if options.json is not None:
             options.json.write_text(json.dumps(reports, indent=1))
         if options.svg is not None:

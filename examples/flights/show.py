@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.flights import data
+from mlspan_processor.cli.report import show_incidents
 
 if TYPE_CHECKING:
     from examples.flights.run import Addresses, Options
@@ -30,11 +31,19 @@ LARGE_PSI: Final = 0.25
 SHOWN_FEATURES: Final = 4
 
 
-def result(console: Console, reports: list[dict[str, Any]], to: "Addresses", options: "Options") -> None:
-    """Print the tables and the pointers."""
+def result(
+    console: Console,
+    reports: list[dict[str, Any]],
+    incidents: dict[str, Any],
+    to: "Addresses",
+    options: "Options",
+) -> None:
+    """Print the tables, the incidents and the pointers."""
     console.print()
     console.print(_performance(reports))
     console.print(_drift(reports))
+    console.print("\n[bold]incidents that the processor's own monitors told of[/bold]")
+    show_incidents(incidents, console)
     _next(console, reports, to, options)
 
 

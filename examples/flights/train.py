@@ -8,14 +8,13 @@ import argparse
 from pathlib import Path
 
 import joblib
-from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import f1_score, make_scorer, precision_score, recall_score
 from sklearn.model_selection import TimeSeriesSplit, cross_validate
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder
 
 from examples.flights import data
+from examples.flights.encoder import CodesOfTexts
 
 OF_LATE = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
 
@@ -27,10 +26,8 @@ def main() -> None:
     out: Path = parser.parse_args().out
     table = data.training()
     features, label = table[list(data.FEATURES)], table["label"].astype(str)
-    texts = ["carrier", "origin", "dest"]
-    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, max_categories=200)
     model = make_pipeline(
-        make_column_transformer((encoder, texts), remainder="passthrough"),
+        CodesOfTexts(("carrier", "origin", "dest")),
         # Balanced: a flight in five is late, and nobody asks for a model that never says so.
         HistGradientBoostingClassifier(max_iter=50, class_weight="balanced", random_state=0),
     )

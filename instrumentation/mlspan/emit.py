@@ -229,17 +229,24 @@ class Emitter:
             return
         try:
             attributes: dict[str, Any] = {}
-            output = data = ids = quick = None
+            output = ids = quick = None
             if prediction is None and captured.rows == 1 and captured.error is None and call.probabilities is None:
                 quick = answer_row(
                     method.operation, result, captured, state.classes, self.settings.max_bytes, self.budget
                 )
             if quick is not None:
                 data, value, score = quick
-                attributes[ML_PREDICTION_CLASS if score is not None or state.classes else ML_PREDICTION_VALUE] = value
+                attributes = {
+                    ML_INPUT_ROWS: 1,
+                    ML_INPUT_COLUMNS: captured.columns,
+                    ML_PREDICTION_VALUE if state.classes is None else ML_PREDICTION_CLASS: value,
+                    ML_PAYLOAD: data if self._encoding.carries_bytes else to_text(data),
+                }
                 if score is not None:
                     attributes[ML_PREDICTION_SCORE] = score
-            elif captured.schema is not None:
+                span.set_attributes(attributes)
+                return
+            if captured.schema is not None:
                 output = capture_output(method.operation, result, captured, state.classes, call.probabilities)
             if prediction is not None:
                 assert isinstance(prediction, PredictionContext)
@@ -248,7 +255,7 @@ class Emitter:
                 fitted = self.models.fitted_now(model)
                 if fitted is not None and fitted.version is not None:
                     attributes[ML_MODEL_VERSION] = fitted.version
-            self.write(span, attributes, captured, output, data, ids)
+            self.write(span, attributes, captured, output, None, ids)
         except Exception:  # noqa: BLE001 - the user has his result
             failed("emit: finish")
         finally:

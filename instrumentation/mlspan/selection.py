@@ -75,7 +75,7 @@ class Selector:
     """
 
     __slots__ = (
-        "_allow", "_deny", "_max_columns", "_selections", "codes", "content", "direct", "hook", "max_bytes",
+        "_allow", "_deny", "_last", "_max_columns", "_selections", "codes", "content", "direct", "hook", "max_bytes",
         "max_rows", "settings",
     )  # fmt: skip
 
@@ -91,18 +91,25 @@ class Selector:
         self._allow = _pattern(settings.allow)
         self._deny = _pattern(settings.deny)
         self._selections: dict[Any, Selection] = {}
+        # A tuple of names is hashed anew at each look; most calls bring the one of the call before.
+        self._last: tuple[tuple[str, ...], Selection] = ((), self._choose((), 0))
 
     def select(self, names: tuple[str, ...] | None, columns: int) -> Selection:
         """The selection for an input of `columns` columns with these names (None, or of another number: x0, x1, …)."""
+        last, selection = self._last
+        if names is last and names is not None and len(names) == columns:
+            return selection
         if names is None or len(names) != columns:
             names = None
-        selection = self._selections.get(columns if names is None else names)
-        if selection is None:
-            selection = self._choose(names, columns)
+        found = self._selections.get(columns if names is None else names)
+        if found is None:
+            found = self._choose(names, columns)
             if len(self._selections) >= MAX_SELECTIONS:
                 self._selections.clear()
-            self._selections[columns if names is None else names] = selection
-        return selection
+            self._selections[columns if names is None else names] = found
+        if names is not None:
+            self._last = names, found
+        return found
 
     def all_of(self, names: tuple[str, ...]) -> Selection:
         """The selection of all these columns, whatever the patterns say: the content hook has chosen them."""

