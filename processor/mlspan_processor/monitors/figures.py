@@ -122,7 +122,7 @@ def risk_realised(monitor: Monitor, model: Model, performance: Performance) -> d
     ends = sorted(figure_of(test, risk) for risk in (verdict.low, verdict.high) if risk is not None)
     band = f" ({ends[0]:.4g} to {ends[1]:.4g})" if len(ends) == 2 else ""
     before = performance.figures.get(metric)
-    message = f"{METRICS[metric].phrase} {now:.4g}{band} over the last labels, {_shown(before)} in the reference"
+    message = f"{METRICS[metric].phrase} {now:.4g}{band} over the last labels, {_shown(before)} {performance.origin}"
     last = performance.last_label_ns
     return {
         metric: Finding(
@@ -173,7 +173,7 @@ def risk_estimated(
             value=estimate.value,
             expected=before,
             effect=estimate.value - before,
-            message=f"estimated {phrase} {band} over {window.rows:,.0f} rows, {before:.4g} in the reference",
+            message=f"estimated {phrase} {band} over {window.rows:,.0f} rows, {before:.4g} {performance.origin}",
             start_ns=window.start,
             end_ns=window.end,
         )

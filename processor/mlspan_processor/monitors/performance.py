@@ -2,7 +2,8 @@
 
 In: labelled rows as their labels arrive, rows of closed windows. Out: reference figures; the anytime-valid test whether
 the risk has risen; estimates. The labelled reference is the sample beside the profile (``mlspan reference build`` with
-labels), or the first labelled rows of the model version, then frozen: an estimate never moves because a label arrived.
+labels), or the first `reference.learn_rows` labelled rows of the model version, then frozen: an estimate never moves
+because a label arrived.
 Rows wait until labels of their age are mature, and are taken in the order of their predictions: labels that come first
 are often of one kind. Fitting and estimating are done in the background; until the first is over nothing is estimated,
 and windows that close while the second is under way are left out.
@@ -28,8 +29,6 @@ from mlspan_processor.quality.realised import realised
 from mlspan_processor.quality.risk import RiskTest
 from mlspan_processor.sample import Sample
 
-LEARN_LABELS: Final = 2_000
-"""Labelled rows that make a reference, where none was given; fewer where `reference.learn_rows` is less."""
 MAX_WINDOWS: Final = 100
 """Estimates that are remembered."""
 MAX_WAITING: Final = 50_000
@@ -65,6 +64,7 @@ class Performance:
 
     Attributes:
         figures: what the labelled reference says, by metric; empty until there is one.
+        origin: where they come from, in words.
         estimator: None until it is fitted.
         tests: risk tests by (level, tolerance); tolerance 0 is the test's own.
         windows: estimates of the last closed windows.
@@ -74,7 +74,7 @@ class Performance:
     """
 
     def __init__(self, learn_rows: int, background: Background) -> None:
-        self._wanted = min(learn_rows, LEARN_LABELS)
+        self._wanted = learn_rows
         self._background = background
         self._learning: list[Labelled] = []
         self._learnt_rows = 0
@@ -82,6 +82,7 @@ class Performance:
         self._asked: list[tuple[float, float]] = []
         self._reference: Sample | None = None
         self.figures: dict[str, float] = {}
+        self.origin = ""
         self.estimator: Estimator | None = None
         self.reason = "undecidable, because there is no labelled reference yet"
         self.tests: dict[tuple[float, float], RiskTest] = {}
@@ -104,8 +105,9 @@ class Performance:
         if (level, tolerance) not in self._asked:
             self._asked.append((level, tolerance))
 
-    def refer(self, sample: Sample) -> None:
+    def refer(self, sample: Sample, origin: str = "in the reference") -> None:
         """Take a labelled reference; tests and estimates begin anew."""
+        self.origin = origin
         found = {name: figure.value for name, figure in realised(sample).items() if figure.value is not None}
         self.figures = {name: float(value) for name, value in found.items()}
         self._learning = []
@@ -219,7 +221,7 @@ class Performance:
             whole.weights,
             whole.times,
         )
-        self.refer(sample)
+        self.refer(sample, f"in the first {len(sample):,} labels")
 
     def _test(self, rows: Labelled) -> None:
         self.last_label_ns = max(self.last_label_ns, int(rows.times.max()))
@@ -252,6 +254,7 @@ class Performance:
         """What survives a restart, without the estimator."""
         return {
             "figures": self.figures,
+            "origin": self.origin,
             "bare": self._bare,
             "last_label_ns": self.last_label_ns,
             "since_ns": self.since_ns,
@@ -274,7 +277,7 @@ class Performance:
         self.wrong.extend((trace, span) for trace, span in state["wrong"])
         if not state["figures"] or not estimator:
             return
-        self.figures = dict(state["figures"])
+        self.figures, self.origin = dict(state["figures"]), str(state.get("origin", "in the reference"))
         self.last_label_ns, self.since_ns = int(state["last_label_ns"]), int(state["since_ns"])
         self.tests = {(key[0], key[1]): RiskTest.from_dict(test) for key, test in state["tests"]}
         self._bare = bool(state["bare"])

@@ -132,9 +132,14 @@ def _cell_name(reference: Reference, j: int, cell: int) -> str:
     if edges is None:
         return "one part of the values is"
     low, high = int(fine[0]), int(fine[-1])
-    bottom = f"{edges[low - 1]:.4g}" if 0 < low <= len(edges) else "the minimum"
-    top = f"{edges[high]:.4g}" if high < len(edges) else "the maximum"
-    return f"values from {bottom} to {top} are"
+    bottom = _edge(edges[low - 1]) if 0 < low <= len(edges) else "the minimum"
+    top = _edge(edges[high]) if high < len(edges) else "the maximum"
+    return f"the value {top} is" if bottom == top else f"values from {bottom} to {top} are"
+
+
+def _edge(value: float) -> str:
+    """An edge for people: between a number and the next one, that number."""
+    return "0" if abs(value) < np.finfo(np.float32).tiny else f"{value:.4g}"
 
 
 def _shares(counts: NDArray[np.float64], reference: Reference, j: int) -> NDArray[np.float64]:
