@@ -65,6 +65,9 @@ class Inputs(Protocol):
     def answers(self) -> Floats:
         """(n, …) what the model answered, as numbers on an open scale."""
 
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Inputs":
+        """Some of the rows."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:

@@ -1,8 +1,10 @@
-"""Stage 5: estimates for a classifier: methods cross-fitted on the reference, the best one chosen, each window
+"""Stage 5: estimates for a classifier: methods cross-fitted on the reference, combined by their errors, each window
 judged.
 
-Per model: CBPE, or the pool of CBPE, linear and boosted refit, by the error of estimated accuracy and F1 over windows
-made from the reference by covariate shifts (`shifts.py`), all out of fold. Per window: `prior` where a change of the
+Per model: CBPE and the pool of CBPE, linear and boosted refit, each with a weight in proportion to one over its mean
+absolute error of estimated accuracy and F1 over windows made from the reference by covariate shifts (`shifts.py`), all
+out of fold: what the refit finds in the reference may not last, and a mean of two is seldom as wrong as the worse one
+(Bates & Granger, Oper. Res. Q. 20, 1969). Per window: `prior` where a change of the
 classes' shares explains the window, CBPE where most of its rows lie where the reference has none, else the model's
 method, recalibrated to the window's rows (`weighted`) if that was better in made windows. A window's estimate is the
 mean over the folds' models.
@@ -44,9 +46,10 @@ class ClassifierEstimates:
 
     Attributes:
         rows, labels: the reference.
-        p: its rows' probabilities by the chosen method, out of fold.
+        share: the pool's weight, from 0 to 1; CBPE has the rest.
+        p: the rows' probabilities by both together, out of fold.
         weighted: whether they are recalibrated to each window's rows.
-        method: the method chosen for the model, "cbpe" or "blend".
+        method: the method with the larger weight, "cbpe" or "blend".
         errors: for each candidate its mean error over made windows, in sampling errors.
         spread: what its errors were beyond sampling.
     """
@@ -55,6 +58,7 @@ class ClassifierEstimates:
     labels: Integers
     parts: list[CrossFitted]
     blend: Blend
+    share: float
     p: Floats
     method: str
     errors: dict[str, float]
@@ -64,7 +68,7 @@ class ClassifierEstimates:
 
     @classmethod
     def fit(cls, rows: Rows, labels: Integers, *, seed: int) -> Self:
-        """Fit the methods, choose one, learn its error."""
+        """Fit the methods, weigh them, learn the error of both together."""
         folds = folds_of(labels, FOLDS, seed)
         parts = [
             CrossFitted.fit(folds, partial(_fit_part, method, rows, labels, seed), partial(_says, rows))
@@ -72,22 +76,18 @@ class ClassifierEstimates:
         ]
         held = [one.out_of_fold for one in parts]
         blend = Blend.fit(held, rows, labels, towards=_TOWARDS)
-        candidates = {"cbpe": held[0], "blend": blend.of(held, rows)}
-        judged: dict[str, list[Judged]] = {name: [] for name in candidates}
-        realised = []
-        for chosen in made_shifts(rows, seed=seed):
-            figures = Figures(rows.take(chosen))
-            truth = figures.of_labels(labels[chosen])
-            realised.append(truth)
-            sampling = figures.draws(candidates["blend"][chosen], seed, _FEW_DRAWS).std(axis=0)
-            simple = figures.of(candidates["cbpe"][chosen])
-            for name, p in candidates.items():
-                judged[name].append(Judged(figures.of(p[chosen]), simple, sampling))
-        errors = {name: _error(windows, realised) for name, windows in judged.items()}
-        method = "cbpe" if errors["blend"] > _WORSE * errors["cbpe"] else "blend"
-        self = cls(
-            rows, labels, parts, blend, candidates[method], method, errors, Spread.fit(judged[method], realised), seed
-        )
+        simple, pooled = held[0], blend.of(held, rows)
+        windows = [_Made.of(rows, labels, chosen, pooled, seed) for chosen in made_shifts(rows, seed=seed)]
+        realised = [one.realised for one in windows]
+        errors = {
+            name: _error([one.judge(p, simple) for one in windows], realised)
+            for name, p in (("cbpe", simple), ("blend", pooled))
+        }
+        share = _share_of(errors["blend"], errors["cbpe"])
+        p = share * pooled + (1 - share) * simple
+        spread = Spread.fit([one.judge(p, simple) for one in windows], realised)
+        method = "blend" if share >= 0.5 else "cbpe"
+        self = cls(rows, labels, parts, blend, share, p, method, errors, spread, seed)
         self._try_weighted()
         return self
 
@@ -119,15 +119,16 @@ class ClassifierEstimates:
         by_part = [[model.probabilities(window) for model in part.models] for part in self.parts]
         simple = np.mean(by_part[0], axis=0)
         density = density_ratio(self.rows, window, seed=self.seed)
-        if self.method == "cbpe" or density.outside > _NO_OVERLAP:
+        if density.outside > _NO_OVERLAP:
             p, method = simple, "cbpe"
         else:
-            p, method = np.mean([self.blend.of(one, window) for one in zip(*by_part, strict=True)], axis=0), "blend"
+            pooled = np.mean([self.blend.of(one, window) for one in zip(*by_part, strict=True)], axis=0)
+            p, method = self.share * pooled + (1 - self.share) * simple, self.method
         shift = max(0.0, 2 * density.separation - 1)
         ratio, explains = ratio_of(self.rows, self.labels, window, p)
         if explains:
             return moved(p, ratio), simple, "prior", shift
-        if self.weighted and method == self.method:
+        if self.weighted and density.outside <= _NO_OVERLAP:
             fitted = recalibrated(self.p, self.rows, self.labels, density)
             if fitted is not None:
                 return fitted.of([p], window), simple, "weighted", shift
@@ -140,6 +141,32 @@ class ClassifierEstimates:
         drawn = figures.draws(p, self.seed)
         sampling = np.where(np.isfinite(drawn).mean(axis=0) > 0.5, _std(drawn), np.nan)
         return Judged(figures.of(p), figures.of(simple), sampling, shift), method
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """A window made from the reference: its rows' places, their realised figures and the sampling errors of those."""
+
+    chosen: NDArray[np.intp]
+    figures: Figures
+    realised: Floats
+    sampling: Floats
+
+    @classmethod
+    def of(cls, rows: Rows, labels: Integers, chosen: NDArray[np.intp], p: Floats, seed: int) -> Self:
+        figures = Figures(rows.take(chosen))
+        sampling = figures.draws(p[chosen], seed, _FEW_DRAWS).std(axis=0)
+        return cls(chosen, figures, figures.of_labels(labels[chosen]), sampling)
+
+    def judge(self, p: Floats, simple: Floats) -> Judged:
+        """By probabilities of all the reference's rows, and CBPE's."""
+        return Judged(self.figures.of(p[self.chosen]), self.figures.of(simple[self.chosen]), self.sampling)
+
+
+def _share_of(error: float, other: float) -> float:
+    """The weight of one of two by their errors; half where both have none."""
+    total = error + other
+    return other / total if total > 0 else 0.5
 
 
 def _fit_part(

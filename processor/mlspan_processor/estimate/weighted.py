@@ -22,6 +22,9 @@ MAX_SEPARATION: Final = 0.95
 MAX_OUTSIDE: Final = 0.2
 _SIDE: Final = 3000
 _LARGEST: Final = 20.0
+_DESCRIBED: Final = 4000
+"""Reference rows that say which columns vary and which categories are frequent."""
+_BINS: Final = 64
 
 
 class Ratio(NamedTuple):
@@ -60,7 +63,9 @@ def density_ratio(reference: Inputs, window: Inputs, *, seed: int) -> Ratio:
     from sklearn.metrics import roc_auc_score  # noqa: PLC0415 heavy
 
     rng = np.random.default_rng(seed)
-    encoder = Encoder.fit(reference)
+    many = len(reference.weights) > _DESCRIBED
+    some = rng.choice(len(reference.weights), _DESCRIBED, replace=False) if many else None
+    encoder = Encoder.fit(reference if some is None else reference.take(some))
     inputs, others = encoder.tree_inputs(reference), encoder.tree_inputs(window)
     half, other_half = _halves(len(inputs), rng), _halves(len(others), rng)
     odds, found = np.zeros(len(inputs)), np.zeros(len(others))
@@ -70,6 +75,7 @@ def density_ratio(reference: Inputs, window: Inputs, *, seed: int) -> Ratio:
             learning_rate=0.1,
             max_iter=40,
             max_leaf_nodes=8,
+            max_bins=_BINS,
             min_samples_leaf=40,
             l2_regularization=10.0,
             early_stopping=False,
