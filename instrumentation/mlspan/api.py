@@ -14,11 +14,15 @@ from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_DISA
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from mlspan import runtime
-from mlspan.config import OUTPUTS
+from mlspan.config import OUTPUTS, VALID_STEPS, depth
 from mlspan.guard import failed, warn_once
 from mlspan.hooks import torch as torch_hook
+from mlspan.hooks.lightgbm import LightGBMInstrumentor
+from mlspan.hooks.native import is_native
+from mlspan.hooks.onnxruntime import OnnxRuntimeInstrumentor
 from mlspan.hooks.sklearn import SklearnInstrumentor
 from mlspan.hooks.torch import TorchInstrumentor
+from mlspan.hooks.xgboost import XGBoostInstrumentor
 from mlspan.inputs.tensors import KINDS
 from mlspan.models import register
 
@@ -27,6 +31,9 @@ M = TypeVar("M")
 INSTRUMENTORS: Final[dict[str, type[BaseInstrumentor]]] = {
     "mlspan_sklearn": SklearnInstrumentor,
     "mlspan_torch": TorchInstrumentor,
+    "mlspan_xgboost": XGBoostInstrumentor,
+    "mlspan_lightgbm": LightGBMInstrumentor,
+    "mlspan_onnxruntime": OnnxRuntimeInstrumentor,
 }
 """Entry point -> instrumentor, as in pyproject.toml."""
 
@@ -79,6 +86,7 @@ def instrument_model(
     classes: Sequence[object] | None = None,
     output: str | None = None,
     input: str | None = None,  # noqa: A002 - the user's word for it
+    steps: bool | int | None = None,
 ) -> M:
     """Trace this object as a model, and call it by this name; the way for classes that are no scikit-learn estimators.
 
@@ -93,10 +101,12 @@ def instrument_model(
         version: its version; without one, a fingerprint of the fitted model.
         feature_names: names of the input's columns, for inputs without names.
         task: one of classification, regression, multilabel, clustering, outlier_detection, transformation, other.
-        classes: of a torch module, the names of its classes, in the order of its outputs.
-        output: of a torch module, what its output is: one of auto, probabilities, log_probabilities, logits, labels,
+        classes: of a torch module, booster or inference session, the names of its classes, in the order of its outputs.
+        output: of the same, what its output is: one of auto, probabilities, log_probabilities, logits, labels,
             values, embedding.
-        input: of a torch module, what its input is: one of columns, image, tokens, sequence, vector.
+        input: of a torch module or inference session, what its input is: one of columns, image, tokens, sequence,
+            vector.
+        steps: levels of child spans for the model's parts; True: 3; False: none, whatever the settings say.
 
     Returns:
         The same object.
@@ -105,14 +115,22 @@ def instrument_model(
         names = None if feature_names is None else tuple(map(str, feature_names))
         texts = None if classes is None else tuple(map(str, classes))
         register(
-            model, name, version, names, task, texts, _one_of("output", output, OUTPUTS), _one_of("input", input, KINDS)
+            model,
+            name,
+            version,
+            names,
+            task,
+            texts,
+            _one_of("output", output, OUTPUTS),
+            _one_of("input", input, KINDS),
+            _depth(steps),
         )
         running = runtime.ensure()
         running.wrapping.adopt(type(model))
         running.emitter.models.reset(model)
         if torch_hook.is_module(model):
             torch_hook.adopt(model)
-        elif not running.wrapping.has_wrapped(type(model)):
+        elif not running.wrapping.has_wrapped(type(model)) and not is_native(model):
             warn_once("api: instrument_model", "%s has no method that could be traced", type(model).__qualname__)
     except TypeError:
         warn_once("api: instrument_model", "%s takes no weak reference: not traced", type(model).__qualname__)
@@ -126,3 +144,11 @@ def _one_of(name: str, value: str | None, valid: Sequence[str]) -> str | None:
         warn_once(f"api: {name}", "instrument_model: %s is %r; valid: %s", name, value, ", ".join(valid))
         return None
     return value
+
+
+def _depth(value: bool | int | None) -> int | None:
+    try:
+        return None if value is None else depth(value)
+    except (KeyError, TypeError, ValueError):
+        warn_once("api: steps", "instrument_model: steps is %r; valid: %s", value, VALID_STEPS)
+        return None

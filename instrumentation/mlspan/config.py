@@ -27,6 +27,10 @@ OPERATIONS: Final = PAYLOAD_OPERATIONS | FIT_OPERATIONS | {"transform", "score"}
 TRAIN: Final = "train"
 """A call of a torch module in training mode with gradients: a span only where the user asks for it."""
 ALL_OPERATIONS: Final = OPERATIONS | {TRAIN}
+STEPS: Final = 3
+"""Levels of steps where the user only says that he wants them."""
+MAX_STEPS: Final = 16
+VALID_STEPS: Final = f"true, false, or a whole number to {MAX_STEPS}"
 OUTPUTS: Final = ("auto", "probabilities", "log_probabilities", "logits", "labels", "values", "embedding")
 """What the output of a torch module may be."""
 
@@ -77,6 +81,24 @@ def _count(value: object) -> int:
         raise TypeError
     number = int(value)
     if number < 1:
+        raise ValueError
+    return number
+
+
+def depth(value: object) -> int:
+    """Levels of steps within a call: a whole number, or whether there are any.
+
+    Raises:
+        TypeError, ValueError, KeyError: it is neither.
+    """
+    if isinstance(value, str) and not value.strip().isdigit():
+        value = _flag(value)
+    if isinstance(value, bool):
+        return STEPS if value else 0
+    if not isinstance(value, (int, str)):
+        raise TypeError
+    number = int(value)
+    if not 0 <= number <= MAX_STEPS:
         raise ValueError
     return number
 
@@ -140,6 +162,8 @@ class Settings:
         capture_hook: called with what is about to be recorded, before it is; see `mlspan.capture`.
         reference_dir: folder in which an instrumented fit leaves the model's reference profile.
         record_exceptions: record the exception (message and stack, which may hold data) on the span.
+        capture_steps: levels of child spans for the parts of a model; 0: none; true: 3.
+        capture_slow: look closer at the calls of a model that follow an unusually slow one; see `mlspan.slow`.
         torch_output: what the outputs of torch modules are, for modules that `instrument_model` was told nothing about.
         torch_include: patterns of the torch classes (``package.module.Class``) that are models, whatever our rules say.
         torch_exclude: patterns of those that are none; wins over `torch_include`.
@@ -162,6 +186,8 @@ class Settings:
     )
     reference_dir: str | None = _field(None, _text, "a folder", "REFERENCE_DIR")
     record_exceptions: bool = _field(False, _flag, "true or false", "RECORD_EXCEPTIONS")
+    capture_steps: int = _field(0, depth, VALID_STEPS, "CAPTURE_STEPS")
+    capture_slow: bool = _field(True, _flag, "true or false", "CAPTURE_SLOW")
     torch_output: str = _field("auto", _output, "one of " + ", ".join(OUTPUTS), "TORCH_OUTPUT")
     torch_include: tuple[str, ...] = _field((), _patterns, "patterns separated by commas", "TORCH_INCLUDE")
     torch_exclude: tuple[str, ...] = _field((), _patterns, "patterns separated by commas", "TORCH_EXCLUDE")
@@ -184,6 +210,8 @@ class Options:
     capture_hook: str | None = None
     reference_dir: str | None = None
     record_exceptions: bool | None = None
+    capture_steps: int | bool | None = None
+    capture_slow: bool | None = None
     torch_output: str | None = None
     torch_include: list[str] | None = None
     torch_exclude: list[str] | None = None

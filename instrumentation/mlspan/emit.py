@@ -12,19 +12,24 @@ from typing import Any, Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, create_key, detach
-from opentelemetry.trace import Span, StatusCode, TracerProvider
+from opentelemetry.trace import Span, StatusCode, Tracer, TracerProvider
 
+import mlspan
 from mlspan.budget import LIMIT_BYTES, ByteBudget
 from mlspan.capture import Input, Output, capture_input, capture_output, pack
-from mlspan.config import Settings
+from mlspan.config import STEPS, Settings
+from mlspan.details import Details, prepare
 from mlspan.encoding import Encoding
 from mlspan.guard import failed, guarded
 from mlspan.models import Models, State
+from mlspan.parts import parts_of
 from mlspan.payload import to_text
 from mlspan.prediction import PREDICTION, PredictionContext
 from mlspan.reference import after_fit, after_score
 from mlspan.semconv.attributes import (
     ERROR_TYPE,
+    ML_CALL_P99,
+    ML_CALL_SLOW,
     ML_CAPTURE_ERROR,
     ML_INPUT_COLUMNS,
     ML_INPUT_ROWS,
@@ -34,8 +39,12 @@ from mlspan.semconv.attributes import (
     ML_PREDICTION_ID,
     ML_PREDICTION_SCORE,
     ML_PREDICTION_VALUE,
+    SCHEMA_URL,
 )
 from mlspan.single import answer_row
+from mlspan.slow import DETAILED_CALLS
+from mlspan.steps import SCOPE as STEP_SCOPE
+from mlspan.steps import SECOND, Parts, Steps
 
 CALL: Final = create_key("mlspan-call")
 """Where the running `Call` stands in the OpenTelemetry context: the guard against nested spans."""
@@ -80,9 +89,10 @@ class Call:
         targets: `id` of the objects whose nested probabilities are this call's own.
         probabilities: what the last of those nested calls returned.
         state: of the model; None when there is no span to be ended.
+        steps: what becomes of calls within it; None: nothing.
     """
 
-    __slots__ = ("active", "captured", "probabilities", "span", "state", "targets")
+    __slots__ = ("active", "captured", "probabilities", "span", "state", "steps", "targets")
 
     def __init__(self, span: Span) -> None:
         self.active = True
@@ -91,6 +101,7 @@ class Call:
         self.span = span
         self.captured: Input | None = None
         self.state: State | None = None
+        self.steps: Steps | None = None
 
 
 class Emitter:
@@ -118,6 +129,7 @@ class Emitter:
         self.on_first_end: Callable[[], None] | None = None
         self.counts_only = replace(settings, capture_content=False)
         self._encoding = Encoding(tracer_provider)
+        self._step_tracer: Tracer | None = None
         self.budget = ByteBudget(limit_bytes=_LIMIT_AS_TEXT)
 
     def trace(
@@ -210,6 +222,8 @@ class Emitter:
             captured = Input(captured.rows, captured.columns)
         call.captured = captured
         call.state = state
+        if entry.steps or state.details:
+            call.steps = self.steps(model, call, entry.steps, method.has_rows, parts_of)
         if captured.schema is not None and operation == "predict":
             call.targets = state.targets
         return call
@@ -228,6 +242,14 @@ class Emitter:
                 prediction.clear()
             return
         try:
+            steps = call.steps
+            if steps is not None:
+                steps.finish(span, end_time)
+            if state.latencies is not None and method.has_rows and (steps is None or steps.details is None):
+                # In line, since nothing more is to be done for most calls of one row.
+                table = state.latencies.single.get(method.operation) if captured.rows == 1 else None
+                if table is None or not end_time & table.mask or end_time - span.start_time > table.threshold:  # type: ignore[attr-defined]
+                    self.time(state, method.operation, captured.rows, span, end_time)
             attributes: dict[str, Any] = {}
             output = ids = quick = None
             if prediction is None and captured.rows == 1 and captured.error is None and call.probabilities is None:
@@ -298,6 +320,8 @@ class Emitter:
         if captured is None:
             return
         try:
+            if call.steps is not None:
+                call.steps.finish(span, end_time)
             kind = type(error)
             builtin = kind.__module__ == "builtins"
             attributes: dict[str, Any] = {}
@@ -314,6 +338,38 @@ class Emitter:
             failed("emit: fail")
         finally:
             self.end(span, end_time)
+
+    def steps(
+        self, model: object, call: Call, depth: int, has_rows: bool, parts: Parts, by_class: bool = True
+    ) -> Steps | None:
+        """What makes child spans of a call, and of one that follows a slow one looks at more."""
+        state, details = call.state, None
+        if has_rows and state is not None and state.details:
+            state.details -= 1
+            depth = depth or STEPS
+            details = Details()
+        if not depth:
+            return None
+        if self._step_tracer is None:
+            self._step_tracer = trace.get_tracer(
+                STEP_SCOPE, mlspan.__version__, self.tracer_provider, schema_url=SCHEMA_URL
+            )
+        return Steps(self._step_tracer, model, call.span, depth, parts, by_class, details)
+
+    def time(self, state: State, operation: str, rows: int, span: Span, end_time: int) -> None:
+        """Count how long a call took, and say so on its span if that was unusually long."""
+        try:
+            duration = end_time - span.start_time  # type: ignore[attr-defined]  # no part of the API; the SDK has it
+        except (AttributeError, TypeError):
+            return
+        latencies = state.latencies
+        assert latencies is not None
+        threshold = latencies.note(operation, rows, duration, end_time)
+        if threshold:
+            span.set_attributes({ML_CALL_SLOW: True, ML_CALL_P99: threshold * SECOND})
+            if latencies.are_details_due():
+                state.details = DETAILED_CALLS
+                prepare()
 
     def note_end(self) -> None:
         """A span of ours has ended in this process."""

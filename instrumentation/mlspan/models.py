@@ -8,6 +8,7 @@ per live model that was called, at most MAX_SCHEMAS tracers, then one for all ot
 import threading
 import weakref
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -20,6 +21,7 @@ from mlspan.config import MAX_SCHEMAS, Settings
 from mlspan.fingerprint import fingerprint
 from mlspan.guard import guarded, warn_once
 from mlspan.semconv import attributes as names
+from mlspan.slow import Latencies
 
 SCOPE: Final = "mlspan"
 FINGERPRINT_PREFIX: Final = "fp-"
@@ -28,7 +30,7 @@ FINGERPRINT_PREFIX: Final = "fp-"
 class Registration:
     """What the user told about one model object with `instrument_model`."""
 
-    __slots__ = ("classes", "feature_names", "input", "model", "name", "output", "task", "version")
+    __slots__ = ("classes", "feature_names", "input", "model", "name", "output", "steps", "task", "version")
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Registration:
         classes: tuple[str, ...] | None,
         output: str | None,
         input: str | None,  # noqa: A002 - the user's word for it
+        steps: int | None,
     ) -> None:
         self.model = model
         self.name = name
@@ -49,10 +52,12 @@ class Registration:
         self.classes = classes
         self.output = output
         self.input = input
+        self.steps = steps
 
     def told(self) -> tuple[Any, ...]:
         """What `register` takes behind the model."""
-        return self.name, self.version, self.feature_names, self.task, self.classes, self.output, self.input
+        told = (self.name, self.version, self.feature_names, self.task, self.classes, self.output, self.input)
+        return *told, self.steps
 
 
 _registrations: dict[int, Registration] = {}
@@ -67,6 +72,7 @@ def register(
     classes: tuple[str, ...] | None = None,
     output: str | None = None,
     input: str | None = None,  # noqa: A002 - the user's word for it
+    steps: int | None = None,
 ) -> None:
     """Remember what the user says about this object, for as long as it lives.
 
@@ -75,7 +81,7 @@ def register(
     """
     key = id(model)
     reference = weakref.ref(model, _remover(_registrations, key))
-    _registrations[key] = Registration(reference, name, version, feature_names, task, classes, output, input)
+    _registrations[key] = Registration(reference, name, version, feature_names, task, classes, output, input, steps)
 
 
 def registration(model: object) -> Registration | None:
@@ -95,12 +101,26 @@ class State:
     Attributes:
         targets: `id` of the model and of the estimators that answer for it.
         answers: what is known of the form of a torch module's output.
+        details: how many of its next calls are captured in detail.
+        latencies: how long its calls take; None: not watched.
         starts: operation -> the attributes its span starts with.
         titles: operation -> the name of its span.
     """
 
     __slots__ = (
-        *("answers", "classes", "feature_names", "name", "scope", "starts", "targets", "titles", "tracers"),
+        *(
+            "answers",
+            "classes",
+            "details",
+            "feature_names",
+            "latencies",
+            "name",
+            "scope",
+            "starts",
+            "targets",
+            "titles",
+            "tracers",
+        ),
         "version",
     )
 
@@ -110,6 +130,8 @@ class State:
         self.scope = scope
         self.classes: Classes | None = None
         self.answers: Any = None
+        self.details = 0
+        self.latencies: Latencies | None = None
         self.feature_names: tuple[str, ...] | None = None
         self.targets: frozenset[int] = frozenset()
         self.tracers: dict[Schema | None, Tracer] = {}
@@ -134,12 +156,14 @@ class Entry:
         fitting: for calls that change it: no version yet, no classes.
         schema: of the last recorded call that carried rows.
         is_sampled: a sampler refused a span of this model, so it is asked before the input is read.
+        steps: levels of child spans for its parts.
     """
 
-    __slots__ = ("fitted", "fitting", "is_sampled", "model", "parts", "schema")
+    __slots__ = ("fitted", "fitting", "is_sampled", "model", "parts", "schema", "steps")
 
-    def __init__(self, model: "Callable[[], object]") -> None:
+    def __init__(self, model: "Callable[[], object]", steps: int = 0) -> None:
         self.model = model
+        self.steps = steps
         self.fitted: State | None = None
         self.fitting: State | None = None
         self.parts: tuple[int, ...] = ()
@@ -163,6 +187,7 @@ class Models:
         self._tracers = 0
         self._lock = threading.Lock()
         self.overflow: Tracer | None = None
+        self.clock: Callable[[], float] = monotonic
 
     def after_fork(self) -> None:
         """In a new process: another thread may have held the lock."""
@@ -171,11 +196,13 @@ class Models:
     def add(self, model: object) -> Entry:
         """A new entry for this object; a model that takes no weak reference gets a new one each time."""
         key = id(model)
+        told = registration(model)
+        steps = self._settings.capture_steps if told is None or told.steps is None else told.steps
         try:
             reference = weakref.ref(model, self._remover(key))
         except TypeError:
-            return Entry(lambda: model)
-        entry = Entry(reference)
+            return Entry(lambda: model, steps)
+        entry = Entry(reference, steps)
         self.entries[key] = entry
         return entry
 
@@ -267,6 +294,8 @@ class Models:
             scope[names.ML_FRAMEWORK_VERSION] = library_version
         state = State(name, version, scope)
         state.feature_names = None if told is None else told.feature_names
+        if self._settings.capture_slow:
+            state.latencies = Latencies(self.clock)
         return state
 
     def _remover(self, key: int) -> Callable[["weakref.ref[object]"], None]:

@@ -9,6 +9,7 @@ Memory: the queue's bytes, at most 256 requests or 8 MiB parsed, and the state.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from google.protobuf.message import DecodeError
 
 from mlspan_processor import lean
-from mlspan_processor.feedback import log_labels
+from mlspan_processor.feedback import log_items, log_labels
 from mlspan_processor.inbox import RETRY_AFTER_SECONDS, Inbox, Task
 from mlspan_processor.labels import Label, LabelReceipt
 from mlspan_processor.records import Chunk, Consumer, ItemError, RetryableError, Signal
@@ -257,12 +258,12 @@ class MlspanConnector:
         if labels:
             self._state.feedback(labels, now)
 
-    def _forward(self, chunk: Chunk) -> None:
+    def _forward(self, chunk: Chunk, deadline: float = math.inf) -> None:
         """Hand on; what comes next may ask for a little time."""
         output = self.outputs.get(chunk.signal)
         if output is None:
             return
-        deadline = time.monotonic() + FORWARD_SECONDS
+        deadline = min(deadline, time.monotonic() + FORWARD_SECONDS)
         while True:
             try:
                 output.consume(chunk)
@@ -341,18 +342,26 @@ class MlspanConnector:
             self._state = State(self.config, now)
             keeper.restore(self._state, now)
         self._state.save = partial(keeper.save, self._state)
+        deadline = time.monotonic() + FORWARD_SECONDS
         for entry in keeper.left_over():
-            self._guarded("journal", partial(self._again, entry))
+            self._guarded("journal", partial(self._again, entry, deadline))
             keeper.journal.applied(entry.number)
 
-    def _again(self, entry: Entry) -> None:
-        """Apply a request that an earlier process had acknowledged; it was handed on, or lost, by then."""
+    def _again(self, entry: Entry, deadline: float) -> None:
+        """Apply and hand on a request that an earlier process had acknowledged.
+
+        Whether it had gone on nobody knows: twice is better than never.
+        """
         if entry.kind == LABELS:
             self._state.submit(labels_from_bytes(entry.data), entry.at)
         elif entry.kind == Signal.LOGS.value:
-            self._feedback(entry.data, entry.at)
+            self._guarded("logs", partial(self._feedback, entry.data, entry.at))
+            self._forward(Chunk(Signal.LOGS, entry.data, log_items(entry.data)), deadline)
         else:
-            self._state.process([(lean.parse(entry.data), True)], entry.at)
+            request = lean.parse(entry.data)
+            spans = sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+            self._guarded("spans", partial(self._state.process, [(request, True)], entry.at))
+            self._forward(Chunk(Signal.TRACES, request.SerializeToString(), spans), deadline)
 
     @property
     def _interval(self) -> int:

@@ -37,3 +37,13 @@ def log_labels(data: bytes) -> list[Feedback]:
                 if prediction_id and label != "":
                     found.append(Feedback(prediction_id, label, model))
     return found
+
+
+def log_items(data: bytes) -> int:
+    """How many records a request has.
+
+    Raises:
+        google.protobuf.message.DecodeError: the bytes are no such message.
+    """
+    request = ExportLogsServiceRequest.FromString(data)
+    return sum(len(scope.log_records) for resource in request.resource_logs for scope in resource.scope_logs)

@@ -29,6 +29,7 @@ from mlspan_processor.model import Model
 from mlspan_processor.monitors.calls import Calls, CallWindow
 from mlspan_processor.monitors.defaults import with_defaults
 from mlspan_processor.monitors.matching import call_durations
+from mlspan_processor.monitors.one_thread import one_thread
 from mlspan_processor.monitors.segments import Resources
 from mlspan_processor.monitors.watch import Watch
 from mlspan_processor.notify import Notifier
@@ -43,13 +44,18 @@ WINDOWS_A_TICK: Final = 50
 WINDOWS_A_MODEL: Final = 5
 WATCHES_A_SAVE: Final = 20
 ROWS_BYTES: Final = 128 * 1024 * 1024
+LEARNT_BYTES: Final = 128 * 1024 * 1024
+"""Of rows that detectors are learnt from, over all model versions."""
 MAX_EVENTS: Final = 100
 """Closed incidents that the report still shows."""
 INCIDENTS: Final = "incidents"
 WATCHES: Final = "watches"
 ESTIMATORS: Final = "estimators"
+DETECTORS: Final = "multivariate"
+VALUES: Final = "segments"
 # A finding comes here when it has persisted (monitors/persistence.py): subjects are judged at different times.
 LIMITS: Final = Limits(persistence=(1, 1), cool_down=360)
+_OF_WATCHES: Final = (WATCHES, ESTIMATORS, DETECTORS, VALUES)
 _log = logging.getLogger(__name__)
 Key = tuple[str, str]
 
@@ -81,7 +87,7 @@ class Judge:
             one.name: settings.notify.targets if one.notify is None else one.notify for one in self._monitors
         }
         self._watches: dict[Key, Watch] = {}
-        self._restored: dict[Key, tuple[dict[str, Any], bytes]] = {}
+        self._restored: dict[Key, dict[str, bytes]] = {}
         self._calls = [Calls(duration) for duration in call_durations(self._monitors)]
         self._waiting_calls: dict[Key, dict[int, CallWindow]] = {}
         self._turn: deque[Key] = deque()
@@ -90,7 +96,6 @@ class Judge:
         self._todo: SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]]] = SimpleQueue()
         self._fitting: threading.Thread | None = None
         self._running = 0
-        self._segments: NDArray[np.int16] | None = None
         self._resources = Resources(settings.segments.resource)
         self.incidents = Incidents(LIMITS)
         self._monitors_of: dict[str, set[str]] = {}
@@ -99,8 +104,8 @@ class Judge:
         self.notifier = Notifier(settings.notify)
         self.counters = dict.fromkeys(("judged_windows", "failed_judgements", "incidents_opened"), 0)
         sections.on_restore(INCIDENTS, self._restore_incidents)
-        sections.on_restore(WATCHES, lambda values: self._restore_watches(values, {}))
-        sections.on_restore(ESTIMATORS, lambda values: self._restore_watches({}, values))
+        for section in _OF_WATCHES:
+            sections.on_restore(section, partial(self._restore_watches, section))
         sections.before_save(self._save_watches)
 
     # --- as data comes
@@ -124,33 +129,36 @@ class Judge:
         watch.add_rows(block, weights, times, used, predictions)
 
     def placed(
-        self, model: Model, calls: DecodedCalls, block: Block, at: NDArray[np.intp], places: NDArray[np.intp]
+        self,
+        model: Model,
+        calls: DecodedCalls,
+        block: Block,
+        at: NDArray[np.intp],
+        places: NDArray[np.intp],
+        pending: Pending,
     ) -> None:
         """Rows `at` (n,) of a block have these places (n,) among those that wait for labels: note their segments."""
         settings = self._settings.segments
         if not (settings.features or settings.resource) or not len(places):
             return
-        if self._segments is None:
-            width = len(settings.features) + len(settings.resource)
-            self._segments = np.full((self._settings.labels.capacity, width), -1, np.int16)
         resources = []
         if settings.resource:
             starts = np.array([start for start, _ in calls.resources])
             values = [self._resources.values(raw) for _, raw in calls.resources]
             owner = np.searchsorted(starts, np.arange(len(calls)), "right") - 1
             resources = [values[i] for i in owner.tolist()]
-        self._segments[places] = self._watch(model).segmented.codes(model, block, at, resources)
+        pending.set_segments(places, self._watch(model).segmented.codes(model, block, at, resources))
 
     def labels(self, model: Model, places: NDArray[np.intp], pending: Pending, now: int) -> None:
         """Rows whose label has just come."""
-        if self._monitors or self._segments is not None:
-            segments = None if self._segments is None else self._segments[places]
+        segments = pending.segments(places)
+        if self._monitors or segments is not None:
             self._watch(model).add_labels(places, pending, now, segments)
 
     def forget(self, model: Model) -> None:
         """A model version that is idle; its incidents stay until they close."""
         if self._watches.pop(model.key, None) is not None:
-            for section in (WATCHES, ESTIMATORS):
+            for section in _OF_WATCHES:
                 self._sections.delete(section, _name(model.key))
 
     # --- at ticks
@@ -165,6 +173,8 @@ class Judge:
                     self._watch(models[key])
                     self._waiting_calls.setdefault(key, {})[calls.duration_ns] = window
         looked = self._look(models, now)
+        if sum(one.together.nbytes for one in self._watches.values()) > LEARNT_BYTES:
+            max(self._watches.values(), key=lambda one: one.together.nbytes).together.hurry()
         # What still holds is found again at every look, though its window was judged before.
         findings = [
             replace(one, end_ns=max(one.end_ns, now))
@@ -220,7 +230,7 @@ class Judge:
                 continue
             self._turn.append(key)
             try:
-                done = watch.look(now, self._waiting_calls.pop(key, {}), min(left, WINDOWS_A_MODEL))
+                done = watch.look(now, self._waiting_calls.pop(key, {}), min(left, WINDOWS_A_MODEL), models.values())
             except Exception as error:  # noqa: BLE001 one model's judgement must not cost the others theirs
                 self.counters["failed_judgements"] += 1
                 if self.counters["failed_judgements"] == 1:
@@ -271,20 +281,23 @@ class Judge:
     def _watch(self, model: Model) -> Watch:
         watch = self._watches.get(model.key)
         if watch is None:
-            watch = self._watches[model.key] = self._new_watch(model)
-            state, estimator = self._restored.pop(model.key, ({}, b""))
-            if state:
+            kept = self._restored.pop(model.key, {})
+            watch = self._watches[model.key] = self._new_watch(model, kept)
+            if WATCHES in kept:
                 try:
-                    watch.restore(state, estimator)
+                    watch.restore(orjson.loads(kept[WATCHES]), kept.get(ESTIMATORS, b""), kept.get(DETECTORS, b""))
                 except Exception as error:  # noqa: BLE001 as above: it is watched anew
                     _log.warning(
                         "what was watched of %s cannot be read: %s: %s", model.key, type(error).__name__, error
                     )
-                    watch = self._watches[model.key] = self._new_watch(model)
+                    watch = self._watches[model.key] = self._new_watch(model, kept)
         return watch
 
-    def _new_watch(self, model: Model) -> Watch:
-        return Watch(model, self._monitors, self._settings, self._background, self._sample_of, self._custom)
+    def _new_watch(self, model: Model, kept: Mapping[str, bytes]) -> Watch:
+        watch = Watch(model, self._monitors, self._settings, self._background, self._sample_of, self._custom)
+        # Rows that wait for labels have numbers of these values.
+        watch.segmented.restore(kept.get(VALUES, b""))
+        return watch
 
     # --- in the background
     # -------------------------------------------------------------------------------------------
@@ -303,7 +316,7 @@ class Judge:
             work, then = self._todo.get()
             result = None
             try:
-                result = work()
+                result = one_thread(work)
             except Exception as error:  # noqa: BLE001 an estimator's bug must not stop anything
                 _log.error("an estimate failed: %s: %s", type(error).__name__, error, exc_info=error)
             self._done.put(partial(self._finished, partial(then, result)))
@@ -341,24 +354,25 @@ class Judge:
 
     def _save_watches(self) -> None:
         self._save_incidents()
+        for key, watch in self._watches.items():
+            values = watch.segmented.unsaved()
+            if values is not None:
+                self._sections.put(VALUES, _name(key), values)
         # A few at a time: what is a little older is judged once more after a restart, with the same result.
         for _ in range(min(WATCHES_A_SAVE, len(self._changed))):
             key = self._changed.popleft()
-            watch = self._watches.get(key)
-            if watch is None:
+            known = self._watches.get(key)
+            if known is None:
                 continue
-            self._sections.put(WATCHES, _name(key), orjson.dumps(watch.to_dict()))
-            estimator = watch.performance.unsaved()
-            if estimator is not None:
-                self._sections.put(ESTIMATORS, _name(key), estimator)
+            self._sections.put(WATCHES, _name(key), orjson.dumps(known.to_dict()))
+            for section, part in ((ESTIMATORS, known.performance), (DETECTORS, known.together)):
+                data = part.unsaved()
+                if data is not None:
+                    self._sections.put(section, _name(key), data)
 
-    def _restore_watches(self, states: Mapping[str, bytes], estimators: Mapping[str, bytes]) -> None:
-        for name, data in states.items():
-            key = _key(name)
-            self._restored[key] = orjson.loads(data), self._restored.get(key, ({}, b""))[1]
-        for name, data in estimators.items():
-            key = _key(name)
-            self._restored[key] = self._restored.get(key, ({}, b""))[0], data
+    def _restore_watches(self, section: str, values: Mapping[str, bytes]) -> None:
+        for name, data in values.items():
+            self._restored.setdefault(_key(name), {})[section] = data
 
 
 def _tuples(event: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def add_watch(points: Points, model: Model, watch: Watch, max_features: int) -> 
     """All gauges of what is watched of a model version."""
     who = model_attributes(model)
     _add_drift(points, watch, who, max_features)
+    _add_together(points, watch, who)
     quality, _, _ = model.quality_window()
     if quality.rows:
         _add_bands(points, who, "realised", bands(quality))
@@ -63,6 +64,10 @@ def add_segments(points: Points, model: Model, watch: Watch) -> None:
             if name in SEGMENT_FIGURES:
                 metric = attribute(names.ML_QUALITY_METRIC, name)
                 points.gauge(semconv.ML_SEGMENT_PERFORMANCE, [*pairs, kind, metric], figure.value)
+    for gaps in watch.fairness:
+        for name, gap in gaps.figures.items():
+            pairs = [*who, attribute(names.ML_SEGMENT_NAME, gaps.segment), attribute(names.ML_QUALITY_METRIC, name)]
+            points.gauge(semconv.ML_SEGMENT_FAIRNESS, pairs, gap.value)
 
 
 def add_incidents(points: Points, judge: Judge) -> None:
@@ -105,6 +110,17 @@ def _add_drift(points: Points, watch: Watch, who: list[KeyValue], max_features: 
         points.gauge(semconv.ML_DRIFT_P_ADJUSTED, pairs, judgement.p_adjusted[j])
         points.gauge(semconv.ML_DRIFT_EFFECT, pairs, judgement.effect[j])
         points.gauge(semconv.ML_DRIFT_DRIFTED, pairs, float(judgement.drifted[j]))
+
+
+def _add_together(points: Points, watch: Watch, who: list[KeyValue]) -> None:
+    window = watch.together.last
+    if window is None or window.judgement.p_value is None:
+        return
+    judgement = window.judgement
+    points.gauge(semconv.ML_DRIFT_MULTIVARIATE_STATISTIC, who, judgement.statistic)
+    points.gauge(semconv.ML_DRIFT_MULTIVARIATE_P_VALUE, who, judgement.p_value)
+    points.gauge(semconv.ML_DRIFT_MULTIVARIATE_EFFECT, who, judgement.effect)
+    points.gauge(semconv.ML_DRIFT_MULTIVARIATE_DRIFTED, who, float(judgement.drifted))
 
 
 def _add_bands(points: Points, who: list[KeyValue], kind: str, ends: Mapping[str, _Band]) -> None:

@@ -7,9 +7,11 @@ performance window by window, how the test of risk stands. What cannot be said i
 from typing import Any, Final
 
 from mlspan_processor.model import Model
+from mlspan_processor.monitors.groups import fairness_report
 from mlspan_processor.monitors.watch import Watch
 from mlspan_processor.monitors.words import describe, finite
 from mlspan_processor.quality.bands import bands
+from mlspan_processor.quality.names import because
 
 WINDOWS: Final = 20
 """Of estimates that are shown, the newest."""
@@ -19,8 +21,13 @@ _QUANTILES: Final = (0.5, 0.95)
 def judged(model: Model, watch: Watch | None) -> dict[str, Any]:
     """Verdicts on a model version."""
     if watch is None:
-        return {"drift": None, "performance": None, "segments": []}
-    return {"drift": _drift(watch), "performance": _performance(model, watch), "segments": _segments(watch)}
+        return {"drift": None, "performance": None, "segments": [], "fairness": {}}
+    return {
+        "drift": _drift(watch),
+        "performance": _performance(model, watch),
+        "segments": _segments(watch),
+        "fairness": fairness_report(watch.fairness),
+    }
 
 
 def _drift(watch: Watch) -> dict[str, Any] | None:
@@ -49,7 +56,26 @@ def _drift(watch: Watch) -> dict[str, Any] | None:
         "min_effect": window.limits.min_effect,
         "drifted": int(judgement.drifted.sum()),
         "alarm": window.look.alarm,
+        "multivariate": _together(watch),
         "features": features,
+    }
+
+
+def _together(watch: Watch) -> dict[str, Any]:
+    window = watch.together.last
+    if window is None:
+        nothing = dict.fromkeys(("start_ns", "end_ns", "statistic", "p_value", "effect", "drifted"))
+        return {**nothing, "message": "", "reason": watch.together.reason}
+    judgement = window.judgement
+    return {
+        "start_ns": window.start,
+        "end_ns": window.end,
+        "statistic": finite(judgement.statistic),
+        "p_value": finite(judgement.p_value),
+        "effect": finite(judgement.effect),
+        "drifted": judgement.drifted if not judgement.reason else None,
+        "message": judgement.text if judgement.drifted else "",
+        "reason": judgement.reason,
     }
 
 
@@ -81,7 +107,7 @@ def _performance(model: Model, watch: Watch) -> dict[str, Any]:
                     for name, one in window.estimates.items()
                 },
                 "realised": {
-                    name: {"value": finite(figure.value), **_ends(known.get(name)), "reason": figure.reason}
+                    name: {"value": finite(figure.value), **_ends(known.get(name)), "reason": because(figure.reason)}
                     for name, figure in quality.figures().items()
                 },
             }
@@ -117,7 +143,12 @@ def _segments(watch: Watch) -> list[dict[str, Any]]:
             "value": one.value,
             "labels": one.labels,
             "figures": {
-                name: {"value": finite(figure.value), "low": figure.low, "high": figure.high, "reason": figure.reason}
+                name: {
+                    "value": finite(figure.value),
+                    "low": figure.low,
+                    "high": figure.high,
+                    "reason": because(figure.reason),
+                }
                 for name, figure in one.figures.items()
             },
             "worse": dict(one.worse),

@@ -22,6 +22,7 @@ from mlspan_processor.learning import Learner
 from mlspan_processor.pending import Pending
 from mlspan_processor.quality import KINDS, Labelled
 from mlspan_processor.quality.base import MAX_CLASSES, MAX_SCORED_CLASSES
+from mlspan_processor.quality.losses import uneven
 from mlspan_processor.rows import Block
 from mlspan_processor.scopes import Schema
 from mlspan_processor.settings import MlspanSettings
@@ -375,7 +376,10 @@ class Model:
         if self.declared == 2:
             last = classes.index(self.classes[1])
             if width == 2:
-                return block.scores[:, last : last + 1]
+                own = block.scores[:, last : last + 1]
+                # The other column goes: pairs that are no probabilities go with it.
+                bad = uneven(block.scores) if block.score_kind == SCORE_PROBABILITY else np.zeros(len(own), bool)
+                return np.where(bad[:, None], np.float32(np.nan), own) if bad.any() else own
             return block.scores if width == 1 and last == 1 else None
         if width != self.declared:
             return None

@@ -6,11 +6,11 @@ In: predicted rows. Out: their places, by key. Rows lie in a ring of `capacity` 
     are passed over and swept out in time.
 Rows are counted on for ever (`total`): row r lies in place r modulo the capacity. What changes of rows that are older
     than the last look (a label, an answer that came late) is noted when somebody keeps them (`watch`).
-Memory: 74 bytes a row and 4 bytes a score, 16 MB of scores and 98 MB in all when a million rows are pending;
-    pages that were never filled take none.
+Memory: 74 bytes a row, 4 bytes a score and 2 a segment, 16 MB of scores and 98 MB in all when a million rows are
+    pending; pages that were never filled take none.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mlspan_processor.runs import Keys, SortedRuns
 
 DEAD: Final = -1
+NO_SEGMENT: Final = -1
 _SCORES_PER_ROW: Final = 4
 _COLUMNS: Final = {
     "key": "<u8",
@@ -88,6 +89,8 @@ class Pending:
         self._score_head = 0
         self.total = 0
         self._index = SortedRuns()
+        self._segment_names: tuple[str, ...] = ()
+        self._segments: NDArray[np.int16] | None = None
         self._labelled: list[int] | None = None
         self._refilled: list[int] = []
         self.size = 0
@@ -173,6 +176,23 @@ class Pending:
         """Forget a model version's rows."""
         self.columns["slot"][self.columns["slot"] == slot] = DEAD
 
+    # --- segments
+
+    def name_segments(self, names: Sequence[str]) -> None:
+        """What rows are cut by, besides their model version; before any row."""
+        self._segment_names = tuple(names)
+        if names:
+            self._segments = np.full((self.capacity, len(names)), NO_SEGMENT, np.int16)
+
+    def set_segments(self, places: NDArray[np.intp], codes: NDArray[np.int16]) -> None:
+        """Numbers of their values (n, n_names) to rows."""
+        assert self._segments is not None
+        self._segments[places] = codes
+
+    def segments(self, places: NDArray[np.intp]) -> NDArray[np.int16] | None:
+        """Numbers of their values (n, n_names), NO_SEGMENT without one; None where nothing is cut."""
+        return None if self._segments is None else self._segments[places]
+
     # --- for whoever keeps the rows
 
     @property
@@ -210,6 +230,9 @@ class Pending:
         fields["scores"] = [
             [width, self.scores(places[widths == width])] for width in np.unique(widths[widths > 0]).tolist()
         ]
+        if self._segments is not None:
+            fields["segment_names"] = list(self._segment_names)
+            fields["segments"] = self._segments[places]
         return fields
 
     def resume(self, total: int) -> None:
@@ -239,8 +262,19 @@ class Pending:
             for kind in np.unique(columns["score_kind"][rows]).tolist():
                 mine = (columns["score_kind"][rows] == kind) & (rows >= skip)
                 self._keep_scores(places[rows[mine]], np.asarray(scores, np.float32)[mine], kind)
+        self._restore_segments(places[skip:], skip, fields)
         self.size = max(self.size, self.total - max(first, self.total - self.capacity))
         self._indexed(columns["key"][skip:], places[skip:])
+
+    def _restore_segments(self, places: NDArray[np.intp], skip: int, fields: Mapping[str, Any]) -> None:
+        """Take the columns that are cut by now and were then, by name."""
+        if self._segments is None:
+            return
+        self._segments[places] = NO_SEGMENT
+        before = list(fields.get("segment_names", ()))
+        for k, name in enumerate(self._segment_names):
+            if name in before:
+                self._segments[places, k] = np.asarray(fields["segments"], np.int16)[skip:, before.index(name)]
 
     def restore_labels(self, rows: NDArray[np.int64], labels: NDArray[np.float64]) -> None:
         """Labels (n,) of rows (n,) of an earlier process; rows that have made way are passed over."""
@@ -273,6 +307,8 @@ class Pending:
         columns["trace_1"][places] = rows.traces[at, 1]
         columns["span"][places] = rows.spans[at]
         columns["score_width"][places] = 0
+        if self._segments is not None:
+            self._segments[places] = NO_SEGMENT
         if rows.scores is not None:
             self._keep_scores(places, rows.scores[at], rows.score_kind)
         self.total += n

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlspan_processor.model import Model
 from mlspan_processor.quality import Classification, wilson
+from mlspan_processor.quality.names import because
 
 
 def report(model: Model, start: int | None, end: int | None) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def _quality(model: Model, start: int | None, end: int | None) -> dict[str, Any]
     figures = {
         name: {
             "value": _number(figure.value),
-            "reason": figure.reason,
+            "reason": because(figure.reason),
             "bound": figure.bound,
         }
         for name, figure in quality.figures().items()

@@ -101,6 +101,20 @@ class Segments(Section):
     """Attributes of the resource that sends the spans, such as "host.name" or "cloud.region"."""
     max_values: int = Field(default=20, ge=2, le=1_000)
     """Values of one of them that are told apart, the most frequent ones."""
+    groups: list[str] = Field(default_factory=list)
+    """Those of them that are groups of people to be treated alike: fairness is told of them (docs/monitors.md)."""
+    favourable: str | None = None
+    """The class that is good to get. Absent: the last of two classes."""
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> Self:
+        known = [*self.features, *self.resource]
+        for name in self.groups:
+            if name not in known:
+                raise ValueError(
+                    f'groups: "{name}" is neither in features nor in resource{hint(name, known, "segments")}'
+                )
+        return self
 
 
 class MlspanSettings(Section):

@@ -75,6 +75,7 @@ class State:
             settings.labels.waiting_capacity,
             int(settings.labels.wait * _SECOND),
         )
+        self.labels.pending.name_segments([*settings.segments.features, *settings.segments.resource])
         self.counters: dict[str, int | float] = dict.fromkeys(
             (
                 "spans",
@@ -255,7 +256,8 @@ class State:
         if predictions is None:
             return
         found = self.labels.predict(predictions, batch.now)
-        self.judge.placed(model, batch.calls, block, np.flatnonzero(used)[found.new], found.places)
+        at = np.flatnonzero(used)[found.new]
+        self.judge.placed(model, batch.calls, block, at, found.places, self.labels.pending)
         model.predicted(predictions.times[found.new], predictions.weights[found.new])
         for join in found.joins:
             self._joined(join, batch.now)

@@ -45,6 +45,16 @@ def test_quickstart_prints_predictions_and_feedback() -> None:
     assert any(span["name"].startswith("fit ") for span in spans)
 
 
+def test_pipeline_steps_are_below_the_prediction() -> None:
+    """One prediction, and below it the steps and transformers under their names; the fit has none."""
+    spans = _spans(_run("pipeline_steps.py", OTEL_TRACES_EXPORTER="console"))
+    steps = {span["attributes"]["ml.step.path"]: span for span in spans if "ml.step.path" in span["attributes"]}
+    (root,) = [span for span in spans if span["name"] == "predict wine"]
+    assert set(steps) >= {"prepare", "prepare.chemistry", "prepare.colours", "forest"}
+    assert steps["prepare"]["parent_id"] == steps["forest"]["parent_id"] == root["context"]["span_id"]
+    assert steps["prepare.colours"]["parent_id"] == steps["prepare"]["context"]["span_id"]
+
+
 def test_batch_writes_an_id_for_every_prediction(tmp_path: Path) -> None:
     """Each scored row has an id of its own, made of its call's trace and span."""
     out = tmp_path / "scored.csv"

@@ -83,6 +83,8 @@ def test_unsupported_version(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     mlspan.instrument()
     assert [record.levelname for record in caplog.records if record.name == "mlspan.api"] == ["ERROR"]
     assert "scikit-learn" in caplog.text
+    assert not SklearnInstrumentor().is_instrumented_by_opentelemetry
+    mlspan.uninstrument()  # of the other libraries
     assert runtime.current() is None
 
 
@@ -93,6 +95,7 @@ def test_missing_library(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO):
         mlspan.instrument()
     assert caplog.records == []
+    mlspan.uninstrument()  # of the other libraries
 
 
 def test_instrument_never_raises(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ HEAVY = {
     "joblib",
     "xgboost",
     "lightgbm",
+    "onnxruntime",
     "google",
     "grpc",
     "mlspan_processor",

@@ -68,7 +68,11 @@ def test_names_units_and_attributes_are_those_of_the_registry(tmp_path: Path) ->
     regression_only = {"mae", "mse", "rmse", "r2", "mape", "median_ae", "bias"}
     multilabel_only = {"hamming_loss", "precision_micro", "recall_micro", "f1_micro"}
     # What is judged needs closed windows: tests/processor/test_judge.py.
-    judged = {name for name in known if name.startswith(("ml.incident.", "ml.segment.", "ml.version."))}
+    judged = {
+        name
+        for name in known
+        if name.startswith(("ml.incident.", "ml.segment.", "ml.version.", "ml.drift.multivariate."))
+    }
     judged |= {"ml.drift.p_adjusted", "ml.drift.effect", "ml.drift.effect_threshold", "ml.drift.drifted"}
     others = {f"ml.quality.{name}" for name in regression_only | multilabel_only | {"custom"}}
     assert set(known) - seen - judged == others

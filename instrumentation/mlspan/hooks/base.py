@@ -15,6 +15,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable
+from time import time_ns
 from typing import Any, Final
 
 import wrapt
@@ -24,6 +25,8 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from mlspan.config import FIT_OPERATIONS, OPERATIONS, PAYLOAD_OPERATIONS
 from mlspan.emit import CALL, Call, Emitter
 from mlspan.guard import guarded
+from mlspan.semconv.attributes import ML_STEP_OUTPUT_SHAPE
+from mlspan.steps import shape_of
 
 _LEFT_ALONE: Final = (staticmethod, classmethod, property, functools.cached_property, type)
 
@@ -67,6 +70,8 @@ class Traced:
                 emitter = self._emitter
                 if args and emitter.is_enabled and (not context or is_instrumentation_enabled()):
                     return emitter.trace(self, original, context, args, kwargs)
+            elif outer.steps is not None and args:  # type: ignore[attr-defined]
+                return self._step(original, outer, args, kwargs)
             if self._is_watched and args:
                 return self._watch(original, outer, args, kwargs)
             return original(*args, **kwargs)
@@ -78,6 +83,24 @@ class Traced:
     def __reduce__(self) -> tuple[Any, ...]:
         # cloudpickle takes classes of __main__ by value, wrappers included, and whoever loads them may have no mlspan.
         return functools.partial, (operator.call,)
+
+    def _step(self, original: Callable[..., Any], outer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call within a model's, which is a span of its own if it is one of a part."""
+        steps = outer.steps
+        X = args[1] if len(args) > 1 else kwargs.get(self.parameter)
+        step = steps.begin(self.operation, args[0], shape_of(X))
+        try:
+            result = self._watch(original, outer, args, kwargs) if self._is_watched else original(*args, **kwargs)
+        except BaseException as error:
+            if step is not None:
+                steps.fail(step, error)
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
+        if step is not None:
+            end_time = time_ns()
+            shape = None if result is args[0] else shape_of(result)
+            steps.end(step, {} if shape is None else {ML_STEP_OUTPUT_SHAPE: shape}, end_time)
+        return result
 
     def _watch(self, original: Callable[..., Any], outer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that is no span of its own, but changes a model or tells an outer call's probabilities."""

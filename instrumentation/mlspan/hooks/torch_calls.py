@@ -23,6 +23,7 @@ from mlspan.emit import CALL, COLUMNS_CHANGED, SPAN, Emitter
 from mlspan.guard import failed
 from mlspan.hooks.torch_modules import Known, fingerprint, is_excluded
 from mlspan.hooks.torch_spans import Operation, TorchCall, TorchSpans
+from mlspan.hooks.torch_steps import TorchSteps, Within, is_compiled, parts_of
 from mlspan.inputs.tensors import open_call
 from mlspan.models import Entry, State, registration
 from mlspan.prediction import PREDICTION
@@ -75,6 +76,9 @@ class TorchCalls:
         # Torch's own entry point, where it is known to do no more than call `_call_impl`.
         self.plain: Callable[..., Any] | None = None
         self._is_grad_enabled: Callable[[], bool] = torch.is_grad_enabled
+        self._torch = torch
+        # What the settings keep from leaving with the rows does not leave with a step either.
+        self._summaries = emitter.settings.capture_content and emitter.settings.capture_hook is None
         internal = torch._C
         self._tracing: Callable[[], Any] = internal._get_tracing_state
         self._modes: Callable[[], int] = getattr(internal, "_len_torch_dispatch_stack", int)
@@ -86,7 +90,7 @@ class TorchCalls:
 
     def root(self, original: Callable[..., Any], module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The call of a module that no other module has made, as far as this thread knows."""
-        known: Known | Passing | None = None
+        known: Known | Passing | Within | None = None
         try:
             # In line, since most calls of a process that samples end here.
             context = _current_context()
@@ -123,6 +127,8 @@ class TorchCalls:
                     inside.reset(token)
             if known is _BARE:
                 return original(module, *args, **kwargs)
+            if isinstance(known, Within):
+                return self._step(known.steps, original, module, args, kwargs)
             assert isinstance(known, Known)
             return self._trace(known, original, context, module, args, kwargs)
         except BaseException as error:
@@ -130,16 +136,42 @@ class TorchCalls:
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             raise
 
+    def _step(
+        self,
+        steps: TorchSteps,
+        original: Callable[..., Any],
+        module: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """A submodule's call within a call whose steps are spans."""
+        token = passing = None
+        if is_compiled(module):
+            passing = Passing()
+            token = inside.set(passing)
+        try:
+            if self._tracing() is not None or self._modes() or self._is_compiling():
+                return original(module, *args, **kwargs)
+            return steps.run(original, module, args, kwargs)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
+        finally:
+            if passing is not None and token is not None:
+                passing.active = False
+                inside.reset(token)
+
     def forget(self) -> None:
         """Look anew at every module."""
         self._known.clear()
 
-    def _look(self, module: Any, context: Context) -> Known | Passing:
-        """What becomes of the call: a span, or nothing for it alone, or nothing for it and all within."""
+    def _look(self, module: Any, context: Context) -> Known | Passing | Within:
+        """What becomes of the call: a span, a step, or nothing for it alone, or nothing for it and all within."""
         if context:
             outer = context.get(CALL)
             if outer is not None and outer.active:  # type: ignore[attr-defined]  # only we set this key
-                return _PASS
+                within = inside.get()
+                return within if isinstance(within, Within) and within.steps.steps.active else _PASS
         if not self._emitter.is_enabled:
             return _BARE
         if self._tracing() is not None or self._modes() or self._is_compiling():
@@ -187,7 +219,12 @@ class TorchCalls:
             call = self._begin(known, context, module, args, kwargs)
             within = {**context, CALL: call} if call.since else {**context, SPAN: call.span, CALL: call}
             token = attach(Context(within))
-            mark = inside.set(call)
+            steps = (
+                None
+                if call.steps is None or is_compiled(module)
+                else TorchSteps(call.steps, self._torch, self._summaries)
+            )
+            mark = inside.set(call if steps is None else Within(steps))
         except Exception:  # noqa: BLE001 - the user's call goes on without us
             failed("torch: begin")
             call = None
@@ -199,6 +236,8 @@ class TorchCalls:
                 call.active = False
                 inside.reset(mark)
                 detach(token)
+                if steps is not None and steps.finish():
+                    self._spans.watch()
                 self._spans.fail(call, context, error, end_time)
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             raise
@@ -207,6 +246,8 @@ class TorchCalls:
             call.active = False
             inside.reset(mark)
             detach(token)
+            if steps is not None and steps.finish():
+                self._spans.watch()
             self._spans.finish(call, context, result, end_time)
         return result
 
@@ -261,6 +302,8 @@ class TorchCalls:
         if state.tracers.get(schema) is None:  # the overflow
             captured, picked = Input(captured.rows, captured.columns), None
         call.captured, call.picked, call.state = captured, picked, state
+        if state.details or entry.steps:
+            call.steps = emitter.steps(module, call, entry.steps, operation.has_rows, parts_of, by_class=False)
         return call
 
     def _identify(self, entry: Entry, known: Known, model: Any) -> State:

@@ -127,7 +127,7 @@ def is_model(module: Any, model: Any, settings: Settings) -> bool:
     # A module without parameters computes a loss, a metric or an activation. What is scripted or quantised keeps its
     # parameters elsewhere.
     for _, part in modules_in(module):
-        if any(value is not None for value in _table(part, "_parameters").values()):
+        if any(value is not None for value in table(part, "_parameters").values()):
             return True
         if type(part).__module__.startswith(("torch.jit", "torch.ao", "torchao")):
             return True
@@ -157,13 +157,13 @@ def modules_in(module: Any) -> Iterator[tuple[str, Any]]:
 def tensors_of(module: Any, parameters_only: bool = False) -> Iterator[tuple[str, Any]]:
     """Names and tensors that a model's answers depend on: parameters, persistent buffers, packed weights."""
     for prefix, part in modules_in(module):
-        for name, value in _table(part, "_parameters").items():
+        for name, value in table(part, "_parameters").items():
             if value is not None:
                 yield prefix + name, value
         if parameters_only:
             continue
         passing = read(part, "_non_persistent_buffers_set") or ()
-        for name, value in _table(part, "_buffers").items():
+        for name, value in table(part, "_buffers").items():
             if value is not None and name not in passing:
                 yield prefix + name, value
         if type(part).__module__.startswith("torch.ao"):
@@ -250,10 +250,10 @@ def _last(model: Any) -> str:
 
 
 def _modules_of(module: Any) -> dict[str, Any]:
-    return _table(module, "_modules")
+    return table(module, "_modules")
 
 
-def _table(module: Any, name: str) -> dict[str, Any]:
+def table(module: Any, name: str) -> dict[str, Any]:
     """One of a module's own tables, as a dictionary; scripted modules have tables of another class."""
     found = read(module, name)
     if found is None:

@@ -94,6 +94,16 @@ class TorchSpans:
                 if isinstance(prediction, PredictionContext):
                     prediction.clear()
                 return
+            steps = call.steps
+            if steps is not None:
+                steps.finish(call.span, end_time)
+            has_details = steps is not None and steps.details is not None
+            if state.latencies is not None and call.operation.has_rows and not call.since and not has_details:
+                span: Any = call.span
+                name, rows = call.operation.operation, captured.rows
+                table = state.latencies.single.get(name) if rows == 1 else None
+                if table is None or not end_time & table.mask or end_time - span.start_time > table.threshold:
+                    self._emitter.time(state, name, rows, span, end_time)
             key, tensor = "", None
             if captured.schema is not None:
                 key, tensor = answer_in(result, captured.rows)
@@ -252,12 +262,7 @@ class TorchSpans:
                 call.captured = Input(captured.rows, captured.columns)
             self._complete(call, context, None, (key, found, is_matrix), end_time, ids)
 
-        emitter = self._emitter
-        if not emitter.has_ended:
-            emitter.note_end()  # in this thread, which may be the main one, where signals can be watched
-        if not self._is_watching:
-            self._is_watching = True
-            deferred.watch(emitter.tracer_provider or trace.get_tracer_provider())
+        self.watch()
         if is_here and picked is not None:
             size = picked.size + (0 if values is None else values.nbytes)
             job = Job(work, None, picked, summarise_together, size)
@@ -267,6 +272,15 @@ class TorchSpans:
             if not is_here:
                 warn_once("deferred: full", "too many spans wait for a device; the values of some are left out")
             work(is_here)
+
+    def watch(self) -> None:
+        """Spans wait: flushes are to wait for them."""
+        emitter = self._emitter
+        if not emitter.has_ended:
+            emitter.note_end()  # in this thread, which may be the main one, where signals can be watched
+        if not self._is_watching:
+            self._is_watching = True
+            deferred.watch(emitter.tracer_provider or trace.get_tracer_provider())
 
     def _complete_now(
         self, call: TorchCall, context: Context, prediction: Any, answer: tuple[str, Any, bool], end_time: int

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mlspan.inputs.arrays import ArraySource, open_array
 from mlspan.inputs.arrow import TableSource
 from mlspan.inputs.base import Block, Indices, Source, UnsupportedInputError
+from mlspan.inputs.dmatrix import DMatrixSource
 from mlspan.inputs.lists import open_list
 from mlspan.inputs.pandas import FrameSource, open_series
 from mlspan.inputs.pandas import numbers_of as frame_numbers_of
@@ -62,6 +63,8 @@ OPENERS: Final[dict[tuple[str, str], _Opener]] = {
     ("torch", "Tensor"): _open_tensor,
     ("mlspan", "TensorSource"): _as_it_is,
     ("mlspan", "Unreadable"): _as_it_is,
+    ("mlspan", "FeedSource"): _as_it_is,
+    ("xgboost", "DMatrix"): DMatrixSource,
     ("builtins", "list"): open_list,
     ("builtins", "tuple"): open_list,
     ("array", "array"): _open_array_like,
@@ -71,6 +74,8 @@ OPENERS: Final[dict[tuple[str, str], _Opener]] = {
 
 _LAZY: Final = ("compute", "collect", "persist")
 """What has one of these would be computed by being read."""
+_ON_A_DEVICE: Final = "__cuda_array_interface__"
+"""What has this lies in a GPU's memory, and refuses to be read as numpy's."""
 
 _openers: dict[type, _Opener | None] = {}
 
@@ -106,7 +111,7 @@ def _find(kind: type) -> _Opener | None:
         opener = OPENERS.get((base.__module__.partition(".")[0], base.__name__))
         if opener is not None:
             return opener
-    if any(hasattr(kind, name) for name in _LAZY):
+    if any(hasattr(kind, name) for name in (*_LAZY, _ON_A_DEVICE)):
         return None
     if hasattr(kind, "__array_interface__") or (hasattr(kind, "__array__") and hasattr(kind, "shape")):
         return cast(_Opener, _open_array_like)

@@ -50,6 +50,69 @@ ML_PAYLOAD: Final = "ml.payload"
 ML_CAPTURE_ERROR: Final = "ml.capture.error"
 """Why a call's rows, or some of its columns, are not captured; holds no data."""
 
+ML_CALL_SLOW: Final = "ml.call.slow"
+"""Whether the call took longer than ml.call.p99; absent otherwise."""
+
+ML_CALL_P99: Final = "ml.call.p99"
+"""The running 99th percentile in seconds of the model version's calls of this method and size, before this call."""
+
+ML_CALL_MEMORY_BEFORE: Final = "ml.call.memory.before"
+"""Resident memory of the process in bytes before the call; on the calls after a slow one."""
+
+ML_CALL_MEMORY_AFTER: Final = "ml.call.memory.after"
+"""The same after the call."""
+
+ML_CALL_DEVICE_MEMORY_BEFORE: Final = "ml.call.device_memory.before"
+"""Bytes that torch had allocated on the GPU before the call; on the calls after a slow one."""
+
+ML_CALL_DEVICE_MEMORY_AFTER: Final = "ml.call.device_memory.after"
+"""The same after the call."""
+
+ML_STEP_NAME: Final = "ml.step.name"
+"""What the part is called within the one that called it; a pipeline's step, a submodule, an attribute."""
+
+ML_STEP_PATH: Final = "ml.step.path"
+"""The names from the model down to the part, separated by dots."""
+
+ML_STEP_CLASS: Final = "ml.step.class"
+"""The fully qualified class of the part."""
+
+ML_STEP_INPUT_SHAPE: Final = "ml.step.input.shape"
+"""Shape of the step's first input."""
+
+ML_STEP_OUTPUT_SHAPE: Final = "ml.step.output.shape"
+"""Shape of the step's result; of several tensors, of the first."""
+
+ML_STEP_OUTPUT_DTYPE: Final = "ml.step.output.dtype"
+"""Data type of that tensor."""
+
+ML_STEP_OUTPUT_MEAN: Final = "ml.step.output.mean"
+"""Mean of that tensor's finite values, of a bounded sample of them."""
+
+ML_STEP_OUTPUT_STD: Final = "ml.step.output.std"
+"""Standard deviation of the same values."""
+
+ML_STEP_OUTPUT_ZEROS: Final = "ml.step.output.zeros"
+"""Share of values that are zero, from 0 to 1."""
+
+ML_STEP_OUTPUT_NON_FINITE: Final = "ml.step.output.non_finite"
+"""Share of values that are NaN or infinite, from 0 to 1."""
+
+ML_STEP_SELF_TIME: Final = "ml.step.self_time"
+"""Seconds that the step took, without the steps within it."""
+
+ML_STEP_DEVICE_SELF_TIME: Final = "ml.step.device.self_time"
+"""Seconds that the step's work took on the device, without the steps within it."""
+
+ML_STEPS_DROPPED: Final = "ml.steps.dropped"
+"""Calls of parts within this call that have no span, because there were too many."""
+
+ML_PROFILE_STACK: Final = "ml.profile.stack"
+"""Files, lines and functions, innermost last; no values."""
+
+ML_PROFILE_SELF_TIME: Final = "ml.profile.self_time"
+"""Seconds spent in the innermost function of the stack, as sampled."""
+
 ML_PREDICTION_CLASS: Final = "ml.prediction.class"
 """The predicted class."""
 

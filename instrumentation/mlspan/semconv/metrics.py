@@ -327,6 +327,34 @@ ML_DRIFT_DRIFTED: Final = Metric(
     "1 where the feature drifted in the last closed window (significant and large enough), else 0.",
 )
 
+ML_DRIFT_MULTIVARIATE_STATISTIC: Final = Metric(
+    "ml.drift.multivariate.statistic",
+    "gauge",
+    "1",
+    "Mean squared Mahalanobis distance of the last closed window's rows over that of the reference's: 1 without drift.",
+)
+
+ML_DRIFT_MULTIVARIATE_P_VALUE: Final = Metric(
+    "ml.drift.multivariate.p_value",
+    "gauge",
+    "1",
+    "p-value of all features together in the last closed window.",
+)
+
+ML_DRIFT_MULTIVARIATE_EFFECT: Final = Metric(
+    "ml.drift.multivariate.effect",
+    "gauge",
+    "1",
+    "How far all features together moved in the last closed window, by the test that speaks most clearly.",
+)
+
+ML_DRIFT_MULTIVARIATE_DRIFTED: Final = Metric(
+    "ml.drift.multivariate.drifted",
+    "gauge",
+    "1",
+    "1 where all features together drifted in the last closed window (significant and large enough), else 0.",
+)
+
 ML_QUALITY_LOW: Final = Metric(
     "ml.quality.low",
     "gauge",
@@ -360,6 +388,13 @@ ML_SEGMENT_ROWS: Final = Metric(
     "gauge",
     "{row}",
     "Rows of the segment behind these figures.",
+)
+
+ML_SEGMENT_FAIRNESS: Final = Metric(
+    "ml.segment.fairness",
+    "gauge",
+    "1",
+    "A gap in how groups of people are treated, over the newest labelled rows.",
 )
 
 ML_VERSION_DIFFERENCE: Final = Metric(

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlspan.columns import text_of
-from mlspan_processor.analysis.errors import AnalysisError
+from mlspan_processor.analysis.errors import SEVERAL_OUTPUTS, AnalysisError
 from mlspan_processor.analysis.roles import Roles
 from mlspan_processor.analysis.source import Source
 
@@ -162,7 +162,7 @@ def raw(column: Any, name: str) -> Raw:
     if pa.types.is_null(kind):
         return Raw(np.full(len(column), np.nan), None)
     if pa.types.is_nested(kind):
-        raise AnalysisError(f'column "{name}" holds {kind}; must hold numbers, texts or booleans')
+        raise AnalysisError(f'column "{name}" holds {kind}; must hold numbers, texts or booleans; {SEVERAL_OUTPUTS}')
     truth = pa.types.is_boolean(kind)
     encoded = column if pa.types.is_dictionary(kind) else pc.dictionary_encode(column)
     encoded = encoded.unify_dictionaries().combine_chunks()

@@ -23,13 +23,16 @@ from mlspan_processor.analysis.truth import Truth, truth_of
 from mlspan_processor.drift import Table
 from mlspan_processor.drift.judgement import Judgement, Limits, judge
 from mlspan_processor.estimate import Estimate
+from mlspan_processor.quality.custom import CustomMetrics
+from mlspan_processor.quality.names import because
 from mlspan_processor.quality.realised import OF_SCORES, Realised
 from mlspan_processor.sample import Sample
 
 LIMITS: Final = Limits(level=COLUMNS_LEVEL)
 MAX_ESTIMATED: Final = 100_000
 """Rows of a window that estimates and the multivariate detector rest on."""
-_NUMBERS_ONLY: Final = "the column holds no numbers"
+_NUMBERS_ONLY: Final = "undecidable, because the column holds no numbers"
+_CONSTANT: Final = "undecidable, because the reference is constant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,14 @@ class Context:
         features: all of them, those that cannot be compared with their reason.
         metric_reasons: why a metric of probabilities cannot be had in this file.
         no_estimate: why nothing is estimated, "" where it is.
+        custom: the user's own metrics.
     """
 
     features: tuple[Feature, ...]
     has_model: bool
     scores_reason: str = ""
     no_estimate: str = ""
+    custom: CustomMetrics | None = None
 
 
 def judge_window(
@@ -63,7 +68,7 @@ def judge_window(
     counts = prepared.counts(sample)
     judged = _columns(prepared, sample, counts)
     fewer = _fewer(sample)
-    truth = truth_of(everything) if context.has_model else Truth()
+    truth = truth_of(everything, context.custom) if context.has_model else Truth()
     estimates = prepared.estimates(fewer) if context.has_model and not context.no_estimate else {}
     metrics = _metrics(prepared, context, truth.realised, estimates)
     joint = prepared.joint(fewer)
@@ -152,9 +157,11 @@ def _drift(prepared: Prepared, judged: Judgement | None, j: int) -> ColumnDrift:
     scores = {name: number(values[j]) for name, values in drift.scores.items()}
     reason = judged.reasons[j]
     undecided = not np.isfinite(judged.p_value[j])
+    if drift.missing[j] == drift.reference_missing[j] == 1:
+        return ColumnDrift(profile.type, missing=1.0, reference_missing=1.0, reason=reason)
     if not reason and None in (scores["ks"], scores["wasserstein"]):
         constant = profile.codes is None and not profile.std > 0
-        reason = "wasserstein: the reference is constant" if constant else f"ks, wasserstein: {_NUMBERS_ONLY}"
+        reason = f"wasserstein: {_CONSTANT}" if constant else f"ks, wasserstein: {_NUMBERS_ONLY}"
     return ColumnDrift(
         type=profile.type,
         psi=scores["psi"],
@@ -185,9 +192,9 @@ def _metrics(
         value = None if real is None else number(real.value)
         reasons = []
         if value is None:
-            why = real.reason if real is not None else "not measured"
+            why = because(real.reason if real is not None else "it is not measured")
             if context.scores_reason and name in OF_SCORES:
-                why = context.scores_reason
+                why = because(context.scores_reason)
             reasons.append(f"realised: {why}")
         if number(estimate.value) is None:
             reasons.append(f"estimated: {estimate.reason}")

@@ -22,6 +22,7 @@ from mlspan_processor.drift import Layout
 from mlspan_processor.drift.dependence import design_effect
 from mlspan_processor.drift.multivariate import Multivariate, MultivariateJudgement
 from mlspan_processor.estimate import Estimate, Estimator
+from mlspan_processor.quality.custom import CustomMetrics
 from mlspan_processor.sample import Sample
 
 MAX_ROWS: Final = 200_000
@@ -106,7 +107,13 @@ class Prepared:
         return self._multivariate.judge(window, MULTIVARIATE_LEVEL)
 
 
-def prepare(sample: Sample, everything: Sample, texts: Mapping[str, Mapping[int, str]], model: bool) -> Prepared:
+def prepare(
+    sample: Sample,
+    everything: Sample,
+    texts: Mapping[str, Mapping[int, str]],
+    model: bool,
+    custom: CustomMetrics | None = None,
+) -> Prepared:
     """Look at the reference.
 
     Args:
@@ -114,6 +121,7 @@ def prepare(sample: Sample, everything: Sample, texts: Mapping[str, Mapping[int,
         everything: all rows, without features.
         texts: readable categories by feature.
         model: whether there is a model to speak of, with predictions.
+        custom: the user's own metrics.
     """
     profile = build_profile(
         np.ascontiguousarray(sample.cells.T),
@@ -139,7 +147,7 @@ def prepare(sample: Sample, everything: Sample, texts: Mapping[str, Mapping[int,
     reason = f"undecidable, because the reference has {len(sample)} rows; {MIN_ROWS} are needed" if few else ""
     prepared = Prepared(
         sample,
-        truth_of(everything) if model else Truth(),
+        truth_of(everything, custom) if model else Truth(),
         groups_of(everything, {}) if model else {},
         profiles,
         answers,

@@ -34,6 +34,8 @@ from mlspan_processor.analysis.roles import (
 from mlspan_processor.analysis.segmenting import segments_of
 from mlspan_processor.analysis.source import Source, open_source
 from mlspan_processor.analysis.task import Answered, Model, answered, model_of
+from mlspan_processor.quality.custom import CustomMetrics
+from mlspan_processor.quality.names import because
 from mlspan_processor.sample import Sample, Segment
 
 SEED: Final = 0
@@ -114,6 +116,7 @@ class _Run:
         self._encoder = Encoder([one for one in self._known if not one.reason], hash_key)
         self._progress = progress
         self._task = task
+        self._custom = CustomMetrics.installed()
         self._notes = _notes(columns, before, now, self._features, self._roles)
 
     def result(self) -> Analysis:
@@ -144,6 +147,7 @@ class _Run:
             make.sample(first, truths[0], segments[0], rows, None),
             self._encoder.texts,
             model.task is not None,
+            self._custom,
         )
         context = self._context(model, truths)
         spans = [window.rows for window in windows.windows]
@@ -197,7 +201,7 @@ class _Run:
         elif model.task in {"binary", "multiclass"} and reason:
             told = "there are no probabilities" if reason == "no probabilities" else reason.partition("because ")[2]
             no_estimate = f"undecidable, because {told}"
-        return Context(tuple(self._known), model.task is not None, reason, no_estimate)
+        return Context(tuple(self._known), model.task is not None, reason, no_estimate, self._custom)
 
 
 class _Samples:
@@ -275,4 +279,4 @@ def _realised(figure: Any) -> dict[str, Any]:
         "realised_high": number(figure.high),
     }
     plain["labels"] = int(figure.labels)
-    return plain if value is not None else {**plain, "reason": figure.reason}
+    return plain if value is not None else {**plain, "reason": because(figure.reason)}

@@ -13,6 +13,7 @@ import numpy as np
 
 from mlspan_processor.analysis.answers import Answers, Raw
 from mlspan_processor.analysis.result import Group, Metric, number
+from mlspan_processor.quality.names import because
 from mlspan_processor.sample import Sample, Segment
 from mlspan_processor.segments import fairness, figures
 
@@ -56,7 +57,7 @@ def groups_of(sample: Sample, reference: Mapping[str, Mapping[str, Group]]) -> d
                 reference=None if was is None else was.realised,
                 reference_low=None if was is None else was.realised_low,
                 reference_high=None if was is None else was.realised_high,
-                reason=f"realised: {figure.reason}; {_NO_ESTIMATE}" if figure.value is None else _NO_ESTIMATE,
+                reason=f"realised: {because(figure.reason)}; {_NO_ESTIMATE}" if figure.value is None else _NO_ESTIMATE,
             )
         result.setdefault(one.segment, {})[one.value] = Group(int(one.rows), metrics)
     return result

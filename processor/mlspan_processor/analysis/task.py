@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan_processor.analysis.answers import Answers, Raw
-from mlspan_processor.analysis.errors import AnalysisError
+from mlspan_processor.analysis.errors import SEVERAL_OUTPUTS, AnalysisError
 from mlspan_processor.label_texts import class_texts
 from mlspan_processor.sample import Task
 
@@ -77,6 +77,8 @@ def model_of(task: str | None, reference: Answers, current: Answers, pairs: Sequ
     """
     known = [one for one in (reference.label, reference.prediction) if one is not None]
     known = known or [one for one in (current.label, current.prediction) if one is not None]
+    if task == "multilabel":
+        raise AnalysisError(f'--task "multilabel": {SEVERAL_OUTPUTS}')
     if task is not None and task not in CHOICES:
         raise AnalysisError(f'--task "{task}": must be one of {", ".join(CHOICES)}')
     if not known and not pairs:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlspan_processor.quality.bands import Interval
+from mlspan_processor.quality.custom import CustomMetrics
 from mlspan_processor.quality.realised import OF_SCORES, Realised, exact, labelled, of_figure, quality_of
 from mlspan_processor.sample import Sample
 
@@ -25,8 +26,8 @@ class Truth:
     reliability: Mapping[str, Any] | None = None
 
 
-def truth_of(sample: Sample) -> Truth:
-    """The realised performance of a sample."""
+def truth_of(sample: Sample, custom: CustomMetrics | None = None) -> Truth:
+    """The realised performance of a sample, with the user's `custom` metrics as "custom:NAME"."""
     batch = labelled(sample)
     quality = quality_of(sample, batch)
     figures, intervals = exact(quality, batch)
@@ -37,6 +38,8 @@ def truth_of(sample: Sample) -> Truth:
         name: of_figure(figure, intervals.get(name), scored if name in OF_SCORES else predicted)
         for name, figure in figures.items()
     }
+    if custom is not None:
+        realised |= {f"custom:{name}": one for name, one in custom.figures(batch).items()}
     return Truth(realised, intervals, _reliability(quality, realised) if scored else None)
 
 

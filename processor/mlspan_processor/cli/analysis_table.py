@@ -108,6 +108,11 @@ def _window(result: Analysis, window: Window, console: Console) -> None:
         _reasons({name: one.reason for name, one in rows if one.drifted is None}, console)
     if len(columns) > _MOST_FEATURES:
         _line(console, f"… and {len(columns) - _MOST_FEATURES} features with less effect (--json has all)")
+    for name, one in window.fairness.items():
+        for gap, figure in one["gaps"].items():
+            if figure["value"] is not None:
+                band, groups = _band(figure["low"], figure["high"]), " and ".join(figure["groups"])
+                _line(console, escape(f"{gap} by {name}: {_number(figure['value'])} ({band}) between {groups}"))
     joint = window.multivariate
     if joint.p_value is not None:
         _line(console, f"features together: effect {_number(joint.effect)}, p {_number(joint.p_value)}")

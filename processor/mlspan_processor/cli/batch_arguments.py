@@ -85,7 +85,7 @@ def add_columns(parser: argparse.ArgumentParser, features: bool = True) -> None:
     """The columns' roles."""
     group = parser.add_argument_group(_COLUMNS)
     group.add_argument(
-        "--task", choices=["binary", "multiclass", "regression"], help="what the model is for (default: inferred)"
+        "--task", metavar="binary|multiclass|regression", help="what the model is for (default: inferred)"
     )
     group.add_argument("--prediction", metavar="COL", help="what the model said (default: from the probabilities)")
     group.add_argument(

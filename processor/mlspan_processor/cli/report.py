@@ -111,6 +111,8 @@ def show_model(answer: Mapping[str, Any], console: Console) -> None:
     show_performance(judged.get("performance"), console)
     show_versions(answer.get("versions", ()), console)
     show_segments(judged.get("segments", ()), console)
+    for name, one in judged.get("fairness", {}).items():
+        show_gaps(name, one["figures"], console)
     show_verdicts(judged.get("drift"), console)
     if drift.get("reason"):
         console.print(f"\ndrift: {drift['reason']}", highlight=False)
@@ -206,6 +208,15 @@ def show_segments(segments: Sequence[Mapping[str, Any]], console: Console) -> No
     console.print(table)
 
 
+def show_gaps(name: str, gaps: Mapping[str, Mapping[str, Any]], console: Console) -> None:
+    """Write how alike the groups of one attribute are treated."""
+    table = Table("gap", "value", "between", "", box=None)
+    for gap, one in gaps.items():
+        table.add_row(gap, _banded(one), " and ".join(filter(None, one["groups"])), one.get("reason", ""))
+    console.print(f"\nfairness by {name}", markup=False, highlight=False)
+    console.print(table)
+
+
 def show_verdicts(drift: Mapping[str, Any] | None, console: Console) -> None:
     """Write which features drifted in the last closed window."""
     if not drift:
@@ -220,6 +231,10 @@ def show_verdicts(drift: Mapping[str, Any] | None, console: Console) -> None:
         if one["drifted"]:
             numbers = f"effect {_number(one['effect'])}, adjusted p {_number(one['p_adjusted'])}"
             console.print(f"  {one['message']}; {numbers}", markup=False, highlight=False)
+    together = drift.get("multivariate")
+    if together and together["message"]:
+        numbers = f"effect {_number(together['effect'])}, p {_number(together['p_value'])}"
+        console.print(f"  all features together: {together['message']}; {numbers}", markup=False, highlight=False)
 
 
 def _banded(figure: Mapping[str, Any] | None) -> str:

@@ -135,7 +135,7 @@ def judge(
     drift = measure(table)
     own = dependence if reference_dependence is None else reference_dependence
     whole = table.window_rows / dependence, table.reference_rows / np.minimum(own, MAX_REFERENCE_DEPENDENCE)
-    reasons = _reasons(table, limits)
+    reasons = _reasons(table, limits, drift)
     decided = np.array([not reason for reason in reasons], bool)
     present = tuple(
         rows * (1 - np.nan_to_num(share))
@@ -187,9 +187,11 @@ def judge(
     )
 
 
-def _reasons(table: Table, limits: Limits) -> tuple[str, ...]:
+def _reasons(table: Table, limits: Limits, drift: Drift) -> tuple[str, ...]:
     reasons = []
-    for rows, reference in zip(table.window_rows.tolist(), table.reference_rows.tolist(), strict=True):
+    nothing = (drift.missing == 1) & (drift.reference_missing == 1)
+    columns = (table.window_rows.tolist(), table.reference_rows.tolist(), nothing.tolist())
+    for rows, reference, empty in zip(*columns, strict=True):
         if reference < limits.min_reference_rows:
             need = limits.min_reference_rows
             reasons.append(f"undecidable, because the reference has {reference:.0f} rows, fewer than {need}")
@@ -197,7 +199,7 @@ def _reasons(table: Table, limits: Limits) -> tuple[str, ...]:
             need = limits.min_rows
             reasons.append(f"undecidable, because the window has {rows:.0f} rows, fewer than {need}")
         else:
-            reasons.append("")
+            reasons.append("undecidable, because all values are missing" if empty else "")
     return tuple(reasons)
 
 

@@ -170,6 +170,10 @@ class Multivariate:
         where = {name: j for j, name in enumerate(sample.names)}
         return self._scores_of(sample, [where[name] for name in self.names], slice(None))
 
+    def distances(self, sample: Sample) -> NDArray[np.float64]:
+        """Squared Mahalanobis distances (n_rows,) of a Sample's rows; only where `judge` had no reason."""
+        return np.asarray(squared_distances(self.scores(sample), self._whitening), np.float64)
+
     def judge_scores(self, scores: NDArray[np.float32], level: float = 0.001) -> MultivariateJudgement:
         """Judge rows of weight 1 that have been scored already."""
         if self.reason:

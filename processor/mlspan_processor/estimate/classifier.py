@@ -1,13 +1,12 @@
 """Stage 5: estimates for a classifier: methods cross-fitted on the reference, combined by their errors, each window
 judged.
 
-Per model: CBPE and the pool of CBPE, linear and boosted refit, each with a weight in proportion to one over its mean
-absolute error of estimated accuracy and F1 over windows made from the reference by covariate shifts (`shifts.py`), all
-out of fold: what the refit finds in the reference may not last, and a mean of two is seldom as wrong as the worse one
-(Bates & Granger, Oper. Res. Q. 20, 1969). Per window: `prior` where a change of the
-classes' shares explains the window, CBPE where most of its rows lie where the reference has none, else the model's
-method, recalibrated to the window's rows (`weighted`) if that was better in made windows. A window's estimate is the
-mean over the folds' models.
+Per model: CBPE and the pool of CBPE, linear and boosted refit, each with a weight in proportion to one over its squared
+error of estimated accuracy and F1 over windows made from the reference by covariate shifts (`shifts.py`), all out of
+fold: what the refit finds in the reference may not last, and a mean of two is seldom as wrong as the worse one (Bates &
+Granger, Oper. Res. Q. 20, 1969). Per window: CBPE also takes the share of rows that lie where the reference has hardly
+any; `prior` where a change of the classes' shares explains the window, else both together, recalibrated to the window's
+rows (`weighted`) if that was better in made windows. A window's estimate is the mean over the folds' models.
 """
 
 from dataclasses import dataclass
@@ -36,8 +35,6 @@ _FEW_DRAWS: Final = 30
 _TRIED: Final = 6
 _TRIED_ROWS: Final = 4000
 _WORSE: Final = 1.1
-_NO_OVERLAP: Final = 0.8
-"""Share of window rows where there is hardly a reference row, above which features are not relied on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,16 +116,15 @@ class ClassifierEstimates:
         by_part = [[model.probabilities(window) for model in part.models] for part in self.parts]
         simple = np.mean(by_part[0], axis=0)
         density = density_ratio(self.rows, window, seed=self.seed)
-        if density.outside > _NO_OVERLAP:
-            p, method = simple, "cbpe"
-        else:
-            pooled = np.mean([self.blend.of(one, window) for one in zip(*by_part, strict=True)], axis=0)
-            p, method = self.share * pooled + (1 - self.share) * simple, self.method
+        share = self.share * (1 - density.outside)
+        pooled = np.mean([self.blend.of(one, window) for one in zip(*by_part, strict=True)], axis=0)
+        p = share * pooled + (1 - share) * simple
+        method = "blend" if share >= 0.5 else "cbpe"
         shift = max(0.0, 2 * density.separation - 1)
         ratio, explains = ratio_of(self.rows, self.labels, window, p)
         if explains:
             return moved(p, ratio), simple, "prior", shift
-        if self.weighted and density.outside <= _NO_OVERLAP:
+        if self.weighted:
             fitted = recalibrated(self.p, self.rows, self.labels, density)
             if fitted is not None:
                 return fitted.of([p], window), simple, "weighted", shift
@@ -165,8 +161,8 @@ class _Made:
 
 def _share_of(error: float, other: float) -> float:
     """The weight of one of two by their errors; half where both have none."""
-    total = error + other
-    return other / total if total > 0 else 0.5
+    total = error**2 + other**2
+    return other**2 / total if total > 0 else 0.5
 
 
 def _fit_part(

@@ -24,7 +24,6 @@ _SIDE: Final = 3000
 _LARGEST: Final = 20.0
 _DESCRIBED: Final = 4000
 """Reference rows that say which columns vary and which categories are frequent."""
-_BINS: Final = 64
 
 
 class Ratio(NamedTuple):
@@ -75,7 +74,6 @@ def density_ratio(reference: Inputs, window: Inputs, *, seed: int) -> Ratio:
             learning_rate=0.1,
             max_iter=40,
             max_leaf_nodes=8,
-            max_bins=_BINS,
             min_samples_leaf=40,
             l2_regularization=10.0,
             early_stopping=False,

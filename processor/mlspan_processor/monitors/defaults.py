@@ -7,11 +7,16 @@ by a second window. Drift of features is a diagnosis: it joins an incident, and 
 
 from typing import Final
 
-from mlspan_processor.monitors.settings import Monitor, Threshold
+from mlspan_processor.monitors.metrics import TOGETHER, VERSIONS
+from mlspan_processor.monitors.settings import TOGETHER_LEVEL, Monitor, Threshold
 
 DEFAULTS: Final[tuple[Monitor, ...]] = (
     Monitor(name="performance", metric="performance", severity="critical"),
     Monitor(name="estimated performance", metric="performance", kind="estimated", severity="warning"),
+    Monitor(
+        name="group fairness", metric="demographic_parity_ratio", threshold=Threshold(below=0.8), severity="warning"
+    ),
+    Monitor(name="version", metric=VERSIONS, severity="warning"),
     Monitor(name="errors", metric="errors", min_effect=0.01, severity="critical"),
     Monitor(name="failing", metric="errors", method="static", threshold=Threshold(above=0.5), severity="critical"),
     Monitor(name="prediction drift", metric="prediction_drift", min_effect=0.2, severity="warning"),
@@ -19,6 +24,7 @@ DEFAULTS: Final[tuple[Monitor, ...]] = (
     Monitor(name="unseen values", metric="unseen", min_effect=0.02, severity="warning"),
     Monitor(name="latency", metric="latency", severity="warning"),
     Monitor(name="rate", metric="rate", severity="info"),
+    Monitor(name="multivariate drift", metric=TOGETHER, level=TOGETHER_LEVEL, severity="info"),
     Monitor(name="feature drift", metric="drift", min_effect=0.2, severity="info"),
 )
 

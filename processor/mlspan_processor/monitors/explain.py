@@ -7,7 +7,7 @@
 from collections.abc import Sequence
 
 from mlspan_processor.config.durations import format_duration
-from mlspan_processor.monitors.metrics import CUSTOM, FIGURES, RATES, Watched, watched
+from mlspan_processor.monitors.metrics import CUSTOM, FIGURES, GAPS, RATES, VERSIONS, Watched, watched
 from mlspan_processor.monitors.settings import DEFAULT_DURATION, Monitor
 
 _FAR = {"low": "far below", "high": "far above", "both": "far from"}
@@ -47,7 +47,8 @@ def _of_part(monitor: Monitor) -> str:
 
 def _window(monitor: Monitor, min_rows: int, min_labels: int) -> str:
     window = monitor.window
-    labels = (monitor.metric in FIGURES and monitor.kind == "realised") or monitor.metric.startswith(CUSTOM)
+    labels = (monitor.metric in FIGURES and monitor.kind == "realised") or monitor.metric in {*GAPS, VERSIONS}
+    labels |= monitor.metric.startswith(CUSTOM)
     if monitor.uses == "risk" and labels:
         return "at every label"
     if window is not None and window.duration is not None:
@@ -64,7 +65,8 @@ def _when(monitor: Monitor, row: Watched) -> str:
         case "static":
             assert monitor.threshold is not None
             limits = ((monitor.threshold.below, "below"), (monitor.threshold.above, "above"))
-            return "one is " + " or ".join(f"{side} {limit:g}" for limit, side in limits if limit is not None)
+            passed = " or ".join(f"{side} {limit:g}" for limit, side in limits if limit is not None)
+            return f"one is {passed}" + (" with its whole band" if monitor.metric in GAPS else "")
         case "drift":
             size = least or " by more than the smallest effect that matters"
             return f"one differs from the reference significantly (level {monitor.level:g} of a window) and{size}"
@@ -72,6 +74,9 @@ def _when(monitor: Monitor, row: Watched) -> str:
             size = least or " by more than the tolerance"
             proof = f"at level {monitor.level:g} of all time" if monitor.kind == "realised" else "with its whole band"
             return f"it is worse than the reference{size}, {proof}"
+        case "versions":
+            size = least or " by more than the smallest difference that matters"
+            return f"one is worse{size}, over windows of labels of the same time"
         case "history":
             return f"one is {_FAR[row.bad]} its own history{least}"
         case "change_point":

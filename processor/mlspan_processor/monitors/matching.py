@@ -49,3 +49,9 @@ def renamed(finding: Finding | None, key: tuple[str, str]) -> Finding | None:
     if finding is None or (finding.subject, finding.segment) == key:
         return finding
     return replace(finding, subject=key[0], segment=key[1])
+
+
+def suffix_of(monitor: Monitor, monitors: tuple[Monitor, ...]) -> str:
+    """What tells the series of two monitors of one metric apart; the first of them has the metric's name alone."""
+    same = [one for one in monitors if (one.metric, one.kind) == (monitor.metric, monitor.kind)]
+    return f" ({monitor.name})" if same[0] is not monitor else ""

@@ -9,10 +9,12 @@ from typing import Final, Literal, NamedTuple
 
 from mlspan_processor.anomaly.findings import Kind
 
-Method = Literal["static", "history", "change_point", "joint", "drift", "risk"]
-METHODS: Final[tuple[Method, ...]] = ("static", "history", "change_point", "joint", "drift", "risk")
+Method = Literal["static", "history", "change_point", "joint", "drift", "risk", "versions"]
+METHODS: Final[tuple[Method, ...]] = ("static", "history", "change_point", "joint", "drift", "risk", "versions")
 CUSTOM: Final = "custom:"
 """What stands before the name of a user's own metric (entry point group mlspan_metric)."""
+TOGETHER: Final = "multivariate_drift"
+VERSIONS: Final = "version_difference"
 _SERIES: Final[tuple[Method, ...]] = ("history", "static", "change_point", "joint")
 _FIGURE: Final[tuple[Method, ...]] = ("history", "static", "change_point", "joint", "risk")
 _DRIFT: Final[tuple[Method, ...]] = ("drift", "static", "history", "change_point", "joint")
@@ -42,6 +44,10 @@ def _figure(phrase: str, bad: Literal["low", "high"], *methods: Method) -> Watch
     return Watched("realised", phrase, bad, methods or _FIGURE, by="segment")
 
 
+def _gap(phrase: str, bad: Literal["low", "high"]) -> Watched:
+    return Watched("realised", phrase, bad, ("static", "history", "change_point", "joint"), by="feature")
+
+
 METRICS: Final[dict[str, Watched]] = {
     "performance": _figure("performance (accuracy, or mean absolute error)", "low", "risk", *_SERIES),
     "accuracy": _figure("accuracy", "low"),
@@ -62,8 +68,14 @@ METRICS: Final[dict[str, Watched]] = {
     "mse": _figure("mean squared error", "high"),
     "rmse": _figure("root mean squared error", "high"),
     "r2": _figure("R²", "low"),
+    "demographic_parity_difference": _gap("difference in selection rates", "high"),
+    "demographic_parity_ratio": _gap("ratio of selection rates", "low"),
+    "equal_opportunity_difference": _gap("difference in true positive rates", "high"),
+    "equalised_odds_difference": _gap("difference in true or false positive rates", "high"),
+    VERSIONS: Watched("realised", "performance against versions before", "low", ("versions", *_SERIES)),
     "prediction_drift": Watched("prediction_drift", "drift of the answers", "high", _DRIFT),
     "drift": Watched("feature_drift", "drift of the features", "high", _DRIFT, by="feature"),
+    TOGETHER: Watched("feature_drift", "drift of all features together", "high", _DRIFT),
     "missing": Watched("data_quality", "missing values", "high", _DRIFT, "share", "feature"),
     "unseen": Watched("data_quality", "values never seen before", "high", _DRIFT, "share", "feature"),
     "errors": Watched("errors", "calls that raise", "high", _SERIES, "share"),
@@ -71,8 +83,10 @@ METRICS: Final[dict[str, Watched]] = {
     "rate": Watched("rate", "calls a second", "both", _SERIES, "1/s"),
     "label_coverage": Watched("data_quality", "labelled share of the rows", "low", _SERIES, "share"),
 }
-FIGURES: Final = tuple(name for name, one in METRICS.items() if one.kind == "realised")
+FIGURES: Final = tuple(name for name, one in METRICS.items() if (one.kind, one.by) == ("realised", "segment"))
 """Those with two kinds, realised and estimated."""
+GAPS: Final = tuple(name for name, one in METRICS.items() if (one.kind, one.by) == ("realised", "feature"))
+"""Those between groups of people, whose "features" are the group attributes."""
 RATES: Final = ("errors", "latency", "rate")
 """Those of calls, whose windows are durations."""
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mlspan.payload import SCORE_PROBABILITY
 from mlspan_processor.estimate import Estimate, Estimator
 from mlspan_processor.model import Model
+from mlspan_processor.monitors.one_thread import one_thread
 from mlspan_processor.monitors.rows import likeliest, task_of
 from mlspan_processor.pending import Pending
 from mlspan_processor.quality.base import Labelled as Batch
@@ -34,6 +35,7 @@ MAX_WINDOWS: Final = 100
 MAX_WAITING: Final = 50_000
 """Labelled rows that wait until labels of their age are mature; beyond it the oldest are taken at once."""
 _SECOND: Final = 1_000_000_000
+_NEEDS: Final = ("sklearn.ensemble",)
 _DELAYS: Final = 200_000.0
 """Labels whose delays are known, from which on the past counts half, so that quantiles follow."""
 Background = Callable[[Callable[[], Any], Callable[[Any], None]], None]
@@ -121,7 +123,9 @@ class Performance:
         for level, tolerance in self._asked:
             self.tests[level, tolerance] = RiskTest.of_sample(sample, tolerance=tolerance or None, level=level)
         self.reason = "undecidable, because the estimator is being fitted"
-        self._background(lambda: Estimator.fit(sample), lambda fitted: self._fitted(sample, fitted))
+        self._background(
+            lambda: one_thread(lambda: Estimator.fit(sample), _NEEDS), lambda fitted: self._fitted(sample, fitted)
+        )
 
     def labelled(
         self, model: Model, places: NDArray[np.intp], pending: Pending, now: int
@@ -189,7 +193,7 @@ class Performance:
             then(window)
 
         self._estimating = True
-        self._background(lambda: estimator.estimate(sample), estimated)
+        self._background(lambda: one_thread(lambda: estimator.estimate(sample), _NEEDS), estimated)
 
     def _fitted(self, sample: Sample, fitted: Estimator | None) -> None:
         if fitted is None:

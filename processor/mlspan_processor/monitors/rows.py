@@ -78,7 +78,7 @@ class OpenRows:
         if not len(at):
             return
         part = _rows(model, reference, _subset(block, at), weights[at], times[at], predictions)
-        if self._parts and _shape(self._parts[0]) != _shape(part):
+        if self._parts and shape_of(self._parts[0]) != shape_of(part):
             return
         self._parts.append(part)
         self.rows += len(at)
@@ -88,7 +88,7 @@ class OpenRows:
         """The rows whose time is before `end`, which are then forgotten; None without any."""
         if not self._parts:
             return None
-        whole = _joined(self._parts)
+        whole = joined(self._parts)
         times = whole.sample.times
         assert times is not None
         before = times < end
@@ -180,13 +180,15 @@ def likeliest(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isnan(scores).any(axis=1), np.nan, best.astype(np.float64))
 
 
-def _shape(rows: Rows) -> tuple[object, ...]:
+def shape_of(rows: Rows) -> tuple[object, ...]:
+    """What rows must have in common to be joined."""
     sample = rows.sample
     width = None if sample.scores is None else sample.scores.shape[1]
     return sample.task, sample.names, sample.classes, width, len(rows.cells)
 
 
-def _joined(parts: list[Rows]) -> Rows:
+def joined(parts: list[Rows]) -> Rows:
+    """Rows of one shape, in this order."""
     if len(parts) == 1:
         return parts[0]
     samples = [part.sample for part in parts]

@@ -1,16 +1,19 @@
 """Stage 6, part 17: which segment each row belongs to, and the newest labelled rows with their segments.
 
 In: blocks of rows with their resources, joined labels. Out: a Sample to cut by. A numeric feature is cut into fifths of
-its reference, a categorical one by category, an attribute of the resource by value; of each the first `max_values`
+its reference, a categorical one by category, an attribute of the resource and a column that the reference lacks (which
+is none of the model's features) by value; of each the first `max_values`
 values are told apart, the others are "_OTHER". Work is per block and value, never per row.
 Memory: 2 bytes a pending row and segment; 5,000 labelled rows a model version.
 """
 
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
+import orjson
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -50,6 +53,11 @@ class Values:
             self.labels.append(text)
         return known
 
+    def restore(self, labels: Iterable[str]) -> None:
+        """Number these values as they were."""
+        self.labels = [str(one) for one in labels]
+        self._index = {text: i for i, text in enumerate(self.labels)}
+
 
 class Resources:
     """Attributes of resources, each read once."""
@@ -80,6 +88,7 @@ class Segmented:
         self.names = (*settings.features, *settings.resource)
         self._values = [Values(settings.max_values) for _ in self.names]
         self._parts: deque[tuple[Labelled, NDArray[np.int16]]] = deque()
+        self._saved = 0
         self.rows = 0
         self.changes = 0
 
@@ -96,7 +105,8 @@ class Segmented:
         for k, name in enumerate(self._features):
             column = where.get(name)
             if column is not None:
-                codes[:, k] = self._of_feature(k, name, model, block.columns[column, at])
+                is_code = bool(block.schema.categorical[column])
+                codes[:, k] = self._of_feature(k, name, model, block.columns[column, at], is_code)
         first = len(self._features)
         if first < len(self.names):
             calls, back = np.unique(block.call[at], return_inverse=True)
@@ -105,6 +115,21 @@ class Segmented:
                 table = [self._values[k].code(text) if text else _NONE for text in texts]
                 codes[:, k] = np.array(table, np.int16)[back]
         return codes
+
+    def unsaved(self) -> bytes | None:
+        """The values by segment, in the order of their numbers, where there are new ones since the last call."""
+        count = sum(len(one.labels) for one in self._values)
+        if count == self._saved:
+            return None
+        self._saved = count
+        return orjson.dumps({name: one.labels for name, one in zip(self.names, self._values, strict=True)})
+
+    def restore(self, data: bytes) -> None:
+        """Go on with what `unsaved` gave; segments that are not cut by any more are left out."""
+        before = orjson.loads(data) if data else {}
+        for name, one in zip(self.names, self._values, strict=True):
+            one.restore(before.get(name, ()))
+        self._saved = sum(len(one.labels) for one in self._values)
 
     def labelled(self, rows: Labelled, codes: NDArray[np.int16]) -> None:
         """Keep labelled rows; the oldest make way."""
@@ -145,13 +170,25 @@ class Segmented:
             },
         )
 
-    def _of_feature(self, k: int, name: str, model: Model, bits: NDArray[np.uint32]) -> NDArray[np.int16]:
+    def _of_column(self, k: int, bits: NDArray[np.uint32], is_code: bool) -> NDArray[np.int16]:
+        """A column that the reference lacks, by value."""
+        found, back = np.unique(bits, return_inverse=True)
+        values = found.view(np.float32).tolist()
+        table = []
+        for code, value in zip(found.tolist(), values, strict=True):
+            missing = not code if is_code else math.isnan(value)
+            table.append(_NONE if missing else self._values[k].code(f"#{code:08x}" if is_code else f"{value:.6g}"))
+        return np.array(table, np.int16)[back]
+
+    def _of_feature(
+        self, k: int, name: str, model: Model, bits: NDArray[np.uint32], is_code: bool
+    ) -> NDArray[np.int16]:
         reference = model.reference
-        feature = None
-        if reference is not None:
-            feature = next((one for one in reference.profile.features if one.name == name), None)
-        if feature is None or reference is None:
+        if reference is None:  # it is being learnt: how the feature is cut is not known yet
             return np.full(len(bits), _NONE, np.int16)
+        feature = next((one for one in reference.profile.features if one.name == name), None)
+        if feature is None:
+            return self._of_column(k, bits, is_code)
         if feature.codes is not None:
             texts = reference.texts.get(name, {})
             found, back = np.unique(bits, return_inverse=True)

@@ -12,9 +12,11 @@ from mlspan_processor.anomaly.findings import Severity
 from mlspan_processor.config.durations import PositiveDuration
 from mlspan_processor.config.schema import Section
 from mlspan_processor.errors import hint, quoted
-from mlspan_processor.monitors.metrics import CUSTOM, FIGURES, METRICS, RATES, Method, watched
+from mlspan_processor.monitors.metrics import CUSTOM, FIGURES, GAPS, METRICS, RATES, TOGETHER, VERSIONS, Method, watched
 
 DEFAULT_LEVEL: Final = 0.005
+TOGETHER_LEVEL: Final = 0.001
+"""Of the default monitor of all features together: what that test was seen to hold."""
 DEFAULT_DURATION: Final = 60.0
 """Window of a metric of calls that says nothing else."""
 
@@ -110,6 +112,12 @@ class Monitor(Section):
             raise ValueError(f'the window of the metric "{self.metric}" is a "duration"')
         if self.metric.startswith(CUSTOM) and self.window is not None:
             raise ValueError('your own metrics have windows of window.min_labels labels; "window" cannot be set')
+        if self.metric in {*GAPS, VERSIONS} and self.window is not None:
+            raise ValueError(
+                f'the metric "{self.metric}" has windows of window.min_labels labels; "window" cannot be set'
+            )
+        if self.metric == TOGETHER and self.window is not None:
+            raise ValueError(f'the metric "{self.metric}" has windows of window.min_rows rows; "window" cannot be set')
         bad = next((one for one in self.segments if "=" not in one), None)
         if bad is not None:
             raise ValueError(f'"{bad}" is no pattern of segments; expected "segment=value", such as "region=*"')

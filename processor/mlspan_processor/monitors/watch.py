@@ -6,7 +6,7 @@ it is allowed. Memory: an open window of counts for each size that a monitor ask
 detectors (a few kB a series).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -29,14 +29,18 @@ from mlspan_processor.monitors.figures import (
     risk_realised,
     segment_points,
 )
-from mlspan_processor.monitors.matching import call_duration, is_for, mark, rank, renamed
-from mlspan_processor.monitors.metrics import CUSTOM, FIGURES, RATES
+from mlspan_processor.monitors.groups import fairness_findings, fairness_of_groups, fairness_points
+from mlspan_processor.monitors.matching import call_duration, is_for, mark, rank, renamed, suffix_of
+from mlspan_processor.monitors.metrics import CUSTOM, GAPS, TOGETHER, VERSIONS
 from mlspan_processor.monitors.performance import Background, EstimatedWindow, Performance
 from mlspan_processor.monitors.persistence import Persistence
 from mlspan_processor.monitors.rows import OpenRows
 from mlspan_processor.monitors.rules import Point, Rule
 from mlspan_processor.monitors.segments import Segmented
 from mlspan_processor.monitors.settings import DEFAULT_LEVEL, Monitor
+from mlspan_processor.monitors.specs import Spec, Specs
+from mlspan_processor.monitors.together import Together, TogetherWindow, together_findings, together_points
+from mlspan_processor.monitors.versions import VersionWatch, version_findings, version_points
 from mlspan_processor.monitors.window import Closed, OpenWindow
 from mlspan_processor.monitors.words import DriftWindow
 from mlspan_processor.pending import Pending, Predictions
@@ -45,7 +49,7 @@ from mlspan_processor.quality.realised import Realised
 from mlspan_processor.reference_sample import in_order
 from mlspan_processor.rows import Block
 from mlspan_processor.sample import Sample
-from mlspan_processor.segments import SegmentFigures, figures
+from mlspan_processor.segments import Fairness, SegmentFigures, figures
 from mlspan_processor.settings import MlspanSettings
 
 MATURE: Final = 0.95
@@ -53,8 +57,6 @@ MATURE: Final = 0.95
 NEW_LABELS: Final = 100
 """Labels after which the figures of segments are worked out again."""
 _SECOND: Final = 1_000_000_000
-Spec = tuple[int, int]
-"""Size of a window: rows (0: by time), nanoseconds (0: by rows)."""
 
 
 class Watch:
@@ -64,7 +66,9 @@ class Watch:
         monitors: those that are for it.
         persistence: what holds now.
         performance: reference, estimates, tests.
+        together: all features together.
         drift: the last judged window of the default size, or None.
+        fairness: of the rows that `segments` gave its figures of.
         custom: the user's own metrics over the last closed window of labels.
     """
 
@@ -84,8 +88,12 @@ class Watch:
         self.performance = Performance(settings.reference.learn_rows, background)
         self.rows = OpenRows()
         self.segmented = Segmented(settings.segments)
+        self._versions = VersionWatch()
         self._segments: list[SegmentFigures] = []
+        self.fairness: list[Fairness] = []
+        self.together = Together(settings.reference.learn_rows, background)
         self._settings = settings
+        self._specs = Specs(settings.window)
         self._grace = int(settings.window.pane * _SECOND)
         self._reference: Reference | None = None
         self._known = ""
@@ -97,7 +105,7 @@ class Watch:
         self.custom: dict[str, Realised] = {}
         self._judges: dict[tuple[Spec, float], tuple[OpenWindow[Any], DriftJudge]] = {}
         self._labelled: dict[Spec, OpenWindow[Any]] = {}
-        self.rules = {one.name: Rule(one, self._suffix(one)) for one in self.monitors}
+        self.rules = {one.name: Rule(one, suffix_of(one, self.monitors)) for one in self.monitors}
         self.said: dict[tuple[str, str], set[str]] = {}
         for one in self.monitors:
             if one.uses == "risk" and one.kind == "realised":
@@ -106,16 +114,8 @@ class Watch:
     @property
     def drift(self) -> DriftWindow | None:
         """The last judged window of the default size."""
-        known = self._judges.get((self._default_spec, DEFAULT_LEVEL))
+        known = self._judges.get((self._specs.rows, DEFAULT_LEVEL))
         return known[1].last if known is not None else None
-
-    @property
-    def _default_labels(self) -> Spec:
-        return self._settings.window.min_labels, 0
-
-    @property
-    def _default_spec(self) -> Spec:
-        return self._settings.window.min_rows, 0
 
     # --- as data comes
 
@@ -143,18 +143,19 @@ class Watch:
 
     # --- at ticks
 
-    def look(self, now: int, calls: dict[int, CallWindow], most: int) -> int:
+    def look(self, now: int, calls: dict[int, CallWindow], most: int, models: Iterable[Model] = ()) -> int:
         """Judge what is over by `now`; returns how many windows that were.
 
         Args:
             now: nanoseconds since the epoch.
             calls: windows of calls that are over, by their length.
             most: windows that may be judged.
+            models: all model versions.
         """
         if self.model.reference is not self._reference:
             self._restart()
         found, self._later = self._later, {}
-        done = len(found) + self._look_at_drift(now, most, found) + self._look_at_labels(now, most, found)
+        done = len(found) + self._look_at_drift(now, most, found) + self._look_at_labels(now, most, found, models)
         for duration, window in calls.items():
             done += 1
             self._apply(call_points(window), found, lambda one, d=duration: call_duration(one) == d)
@@ -169,22 +170,30 @@ class Watch:
             return 0
         done = 0
         for (spec, level), (window, judge) in self._judges.items():
-            default = spec == self._default_spec
+            default = spec == self._specs.rows
             for closed in window.advance(self.model.drift, now - self._grace, most - done):
                 done += 1
                 rows = self.rows.take(closed.end) if default and level == DEFAULT_LEVEL else None
                 drift = judge.judge(reference, closed, rows)
                 for monitor in self.monitors:
-                    if self._drift_key(monitor) == (spec, level) and monitor.uses == "drift":
+                    if self._specs.drift(monitor) == (spec, level) and monitor.uses == "drift":
                         self._add(found, monitor, drift_findings(monitor, self.model, reference, drift))
                 self._apply(
                     drift_points(drift, reference),
                     found,
-                    lambda one, k=(spec, level): one.uses != "drift" and self._drift_key(one) == k,
+                    lambda one, k=(spec, level): one.uses != "drift" and self._specs.drift(one) == k,
                 )
                 if rows is not None:
                     self.performance.estimate(rows.sample, drift.start, drift.end, drift.counts.rows, self._estimated)
+                    self.together.take(rows, drift, self._joint)
         return done
+
+    def _joint(self, window: TogetherWindow) -> None:
+        """All features of a window have been looked at together: seen at the next look, as estimates are."""
+        self._apply(together_points(window), self._later, lambda one: one.metric == TOGETHER)
+        for monitor in self.monitors:
+            if monitor.metric == TOGETHER and monitor.uses == "drift":
+                self._add(self._later, monitor, together_findings(monitor, self.model, window))
 
     def _estimated(self, window: EstimatedWindow) -> None:
         """An estimate is there: what follows from it is seen at the next look."""
@@ -194,7 +203,9 @@ class Watch:
             if monitor.kind == "estimated" and monitor.uses == "risk":
                 self._add(self._later, monitor, risk_estimated(monitor, self.model, self.performance, window))
 
-    def _look_at_labels(self, now: int, most: int, found: dict[tuple[str, str], Finding | None]) -> int:
+    def _look_at_labels(
+        self, now: int, most: int, found: dict[tuple[str, str], Finding | None], models: Iterable[Model]
+    ) -> int:
         delay = self.performance.delays.quantile(MATURE)
         if delay is None:
             return 0
@@ -206,12 +217,14 @@ class Watch:
                 done += 1
                 points = quality_points(closed, self.model, tuple(self.performance.wrong))
                 self._add_segments(points, closed)
-                if spec == self._default_labels:
+                if spec == self._specs.labels:
                     self._measure_custom(closed)
+                    self._look_at_groups(closed, found)
+                    self._look_at_versions(closed, found, models)
                 self._apply(
                     points,
                     found,
-                    lambda one, s=spec: one.kind == "realised" and one.uses != "risk" and self._label_spec(one) == s,
+                    lambda one, s=spec: self._specs.labelled(one) == s,
                 )
         return done
 
@@ -224,6 +237,30 @@ class Watch:
             return
         for name, more in segment_points(figures(sample), closed, self.model).items():
             points.setdefault(name, []).extend(more)
+
+    def _look_at_groups(self, closed: Closed, found: dict[tuple[str, str], Finding | None]) -> None:
+        """How alike groups are treated in a window, where group attributes are named."""
+        settings = self._settings.segments
+        sample = self.segmented.sample(self.model, closed.start, closed.end) if settings.groups else None
+        if sample is None:
+            return
+        known = fairness_of_groups(sample, settings)
+        for monitor in self.monitors:
+            if monitor.metric in GAPS and monitor.threshold is not None:
+                self._add(found, monitor, fairness_findings(monitor, self.model, known, closed))
+        points = fairness_points(known, closed)
+        self._apply(points, found, lambda one: one.metric in GAPS and one.threshold is None)
+
+    def _look_at_versions(
+        self, closed: Closed, found: dict[tuple[str, str], Finding | None], models: Iterable[Model]
+    ) -> None:
+        """Whether the version is worse than those before it, over the same time."""
+        mine = [one for one in self.monitors if one.metric == VERSIONS]
+        looks = self._versions.look(self.model, models, closed) if mine else []
+        for monitor in mine:
+            if monitor.uses == "versions":
+                self._add(found, monitor, version_findings(monitor, self.model, looks))
+        self._apply(version_points(looks), found, lambda one: one.metric == VERSIONS)
 
     def _measure_custom(self, closed: Closed) -> None:
         """The user's own metrics of a window, in the background: they may take long."""
@@ -246,6 +283,7 @@ class Watch:
             self.segmented.changes = 0
             sample = self.segmented.sample(self.model)
             self._segments = figures(sample) if sample is not None else []
+            self.fairness = fairness_of_groups(sample, self._settings.segments) if sample is not None else []
         return self._segments
 
     def _look_at_risk(self, found: dict[tuple[str, str], Finding | None]) -> int:
@@ -260,7 +298,7 @@ class Watch:
     def _apply(self, points: dict[str, list[Point]], found: dict[tuple[str, str], Finding | None], mine: Any) -> None:
         """Ask the rules of the monitors that are meant about new values."""
         for monitor in self.monitors:
-            if mine(monitor) and monitor.uses not in {"drift", "risk"}:
+            if mine(monitor) and monitor.uses not in {"drift", "risk", "versions"}:
                 wanted = monitor.metric if monitor.kind == "realised" else f"estimated {monitor.metric}"
                 self._add(found, monitor, self.rules[monitor.name].apply(self.model, points.get(wanted, []), points))
 
@@ -297,10 +335,11 @@ class Watch:
             "persistence": self.persistence.to_dict(),
             "said": [[list(place), sorted(names)] for place, names in self.said.items()],
             "performance": self.performance.to_dict(),
+            "versions": self._versions.to_dict(),
         }
 
-    def restore(self, state: dict[str, Any], estimator: bytes) -> None:
-        """Go on with what `to_dict` described; drift only against the same reference."""
+    def restore(self, state: dict[str, Any], estimator: bytes, together: bytes) -> None:
+        """Go on with what `to_dict`, estimator and detector described; drift only against the same reference."""
         # With its estimator it need not be fitted again.
         self._known = state["reference"] if estimator else ""
         self._restart()
@@ -310,6 +349,9 @@ class Watch:
         for name, rule in state["rules"].items():
             if name in self.rules:
                 self.rules[name].restore(rule)
+        self._versions.restore(state.get("versions", {}))
+        if together:
+            self.together.restore(together)
         for spec, begun in state["labelled"]:
             if (spec[0], spec[1]) in self._labelled:
                 self._labelled[spec[0], spec[1]].restart(begun)
@@ -328,10 +370,12 @@ class Watch:
         before, self._reference = self._reference, self.model.reference
         if before is not None:
             self.rows.clear()
+        if self._reference is not None and self.together.mark != mark(self._reference):
+            self.together.restart(mark(self._reference))
         if self._reference is not None and self._known != mark(self._reference):
             self._known = mark(self._reference)
             self._refer(self._reference)
-        keys = dict.fromkeys([(self._default_spec, DEFAULT_LEVEL), *filter(None, map(self._drift_key, self.monitors))])
+        keys = dict.fromkeys([(self._specs.rows, DEFAULT_LEVEL), *filter(None, map(self._specs.drift, self.monitors))])
         for key in keys:
             (rows, duration), level = key
             known = self._judges.get(key)
@@ -340,7 +384,7 @@ class Watch:
             window: OpenWindow[Any] = OpenWindow(rows, duration or None)
             self._judges[key] = window, known[1] if known is not None else DriftJudge(Limits(level=level))
         if not self._labelled:
-            for spec in dict.fromkeys([self._default_labels, *filter(None, map(self._label_spec, self.monitors))]):
+            for spec in dict.fromkeys([self._specs.labels, *filter(None, map(self._specs.labelled, self.monitors))]):
                 labels, duration = spec
                 self._labelled[spec] = OpenWindow(labels, duration or None)
 
@@ -353,28 +397,4 @@ class Watch:
         ordered = in_order(sample, tuple(feature.name for feature in reference.profile.features), classes)
         if ordered is not None:
             self.performance.refer(ordered)
-
-    def _drift_key(self, monitor: Monitor) -> tuple[Spec, float] | None:
-        if monitor.metric in FIGURES or monitor.metric in RATES or monitor.metric == "label_coverage":
-            return None
-        if monitor.metric.startswith(CUSTOM):
-            return None
-        level = monitor.level if monitor.uses == "drift" else DEFAULT_LEVEL
-        return self._spec(monitor, self._settings.window.min_rows), level
-
-    def _label_spec(self, monitor: Monitor) -> Spec | None:
-        figure = monitor.metric in FIGURES or monitor.metric == "label_coverage"
-        if not figure or monitor.uses == "risk" or monitor.kind == "estimated":
-            return None
-        return self._spec(monitor, self._settings.window.min_labels)
-
-    def _spec(self, monitor: Monitor, rows: int) -> Spec:
-        window = monitor.window
-        if window is None:
-            return rows, 0
-        return window.rows or 0, int((window.duration or 0) * _SECOND)
-
-    def _suffix(self, monitor: Monitor) -> str:
-        """What tells the series of two monitors of one metric apart; the first of them has the metric's name alone."""
-        same = [one for one in self.monitors if (one.metric, one.kind) == (monitor.metric, monitor.kind)]
-        return f" ({monitor.name})" if same[0] is not monitor else ""
+            self.together.refer(ordered)

@@ -35,7 +35,7 @@ class Losses:
     def proper(self, p: NDArray[np.float64], sums: bool) -> NDArray[np.bool_]:
         """(n,) which rows of p (n, width) are probabilities, that sum to 1 where `sums`; counts the others."""
         outside = ((p < -_OUTSIDE) | (p > 1 + _OUTSIDE)).any(axis=1)
-        unnormed = ~outside & (np.abs(p.sum(axis=1) - 1) > _SUM_TOLERANCE) if sums else np.zeros(len(p), bool)
+        unnormed = uneven(p) if sums else np.zeros(len(p), bool)
         self.outside += int(outside.sum())
         self.unnormed += int(unnormed.sum())
         return np.asarray(~outside & ~unnormed)
@@ -77,3 +77,9 @@ class Losses:
         of_log = max(0.0, self.log_loss_squared / self.weight - log_loss**2) / max(n - 1, 1)
         of_brier = max(0.0, self.brier_squared / self.weight - brier**2) / max(n - 1, 1)
         return {"log_loss": positive(log_loss, n, of_log), "brier": share(brier, n, of_brier)}
+
+
+def uneven(p: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """(n,) which rows of p (n, width), all within [0, 1], do not sum to 1."""
+    inside = ((p >= -_OUTSIDE) & (p <= 1 + _OUTSIDE)).all(axis=1)
+    return np.asarray(inside & (np.abs(p.sum(axis=1, dtype=np.float64) - 1) > _SUM_TOLERANCE))

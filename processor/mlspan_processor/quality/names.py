@@ -49,3 +49,16 @@ def direction(name: str, a: float, b: float) -> int:
     if name == "bias" and a * b > 0:
         return -1 if a > 0 else 1
     return known
+
+
+def because(reason: str) -> str:
+    """A figure's short reason in full, for people.
+
+    >>> because("labels of one class only"), because("all labels are equal"), because("")
+    ('undecidable, because there are labels of one class only', 'undecidable, because all labels are equal', '')
+    """
+    if not reason or reason.startswith("undecidable"):
+        return reason
+    if any(verb in reason for verb in (" was ", " are ", " has ", " is ")):
+        return f"undecidable, because {reason}"
+    return f"undecidable, because there {'is' if reason.startswith('no label of') else 'are'} {reason}"

@@ -8,7 +8,7 @@ reference's quantiles; `fairness` compares groups. A column that is a segment is
 
 from mlspan_processor.segments.accumulate import MISSING, OTHER, SegmentedQuality
 from mlspan_processor.segments.cut import Cut, cut
-from mlspan_processor.segments.fairness import Fairness, FairnessFigure, GroupRates, fairness, fairness_of
+from mlspan_processor.segments.fairness import Fairness, FairnessFigure, GroupRates, fairness, fairness_of, undecided
 from mlspan_processor.segments.figures import Difference, SegmentFigures, figures, judged
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "fairness_of",
     "figures",
     "judged",
+    "undecided",
 ]

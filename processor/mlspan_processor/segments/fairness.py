@@ -127,7 +127,7 @@ def fairness(sample: Sample, segment: str, *, favourable: str | None = None, pri
         raise ValueError(f'"{segment}" has no group "{privileged}"; there are {", ".join(labels)}')
     at = _favourable(sample, favourable)
     if isinstance(at, str):
-        return Fairness(segment, "", (), _nothing(at))
+        return Fairness(segment, "", (), undecided(at))
     used = np.isfinite(sample.predictions) & np.isfinite(sample.weights) & (sample.weights > 0)
     said, true = sample.predictions == at, sample.labels == at
     known = np.isfinite(sample.labels) & used
@@ -167,7 +167,7 @@ def fairness_of(
         if group == "missing":
             continue
         if not isinstance(quality, Classification) or (favourable is None and quality.n_classes != 2):
-            return Fairness(segment, "", (), _nothing("undecidable, because no favourable class is named"))
+            return Fairness(segment, "", (), undecided("undecidable, because no favourable class is named"))
         at = quality.n_classes - 1 if favourable is None else favourable
         matrix = quality.confusion()
         said, positive = matrix[:, at], float(matrix[at].sum())
@@ -201,7 +201,8 @@ def _rate(hits: float, total: float, n: float, rows: int) -> Realised:
     return Realised(hits / total, *wilson(hits / total, n), "", rows)
 
 
-def _nothing(reason: str) -> dict[str, FairnessFigure]:
+def undecided(reason: str) -> dict[str, FairnessFigure]:
+    """All gaps without a value, for this reason."""
     names = (*GAPS, "demographic_parity_ratio")
     return dict.fromkeys(names, FairnessFigure(None, None, None, reason))
 

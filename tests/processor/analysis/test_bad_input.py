@@ -51,7 +51,7 @@ def test_one_class_only(reference: pd.DataFrame, current: pd.DataFrame) -> None:
     metrics = result_of(reference, current.assign(y=1)).windows[0].metrics
     assert metrics["accuracy"].realised is not None
     assert metrics["roc_auc"].realised is None
-    assert "one class" in metrics["roc_auc"].reason
+    assert "realised: undecidable, because there are labels of one class only" in metrics["roc_auc"].reason
     result = result_of(reference.assign(y=1), current)
     assert result.classes == ("0", "1")
     assert result.windows[0].metrics["roc_auc"].reference is None
@@ -63,7 +63,10 @@ def test_constant_and_empty_features(reference: pd.DataFrame, current: pd.DataFr
     assert same.features["c"].drifted is False
     assert same.features["c"].wasserstein is None
     assert same.features["c"].reason
-    assert same.features["e"].drifted in {None, False}
+    assert same.features["c"].reason == "wasserstein: undecidable, because the reference is constant"
+    empty = same.features["e"]
+    assert (empty.drifted, empty.psi, empty.p_value) == (None, None, None)
+    assert empty.reason == "undecidable, because all values are missing"
     changed = result_of(reference.assign(c=5.0), current.assign(c=6.0)).windows[0]
     assert changed.features["c"].drifted is True
     gone = result_of(reference, current.assign(x1=np.nan)).windows[0]
@@ -84,7 +87,7 @@ def test_labels_that_are_all_missing(reference: pd.DataFrame, current: pd.DataFr
     """No label yet: realised performance is None with a reason, drift and the rest stand."""
     metric = result_of(reference, current.assign(y=np.nan)).windows[0].metrics["accuracy"]
     assert (metric.realised, metric.labels) == (None, 0)
-    assert "realised: " in metric.reason
+    assert "realised: undecidable, because there are no labelled predictions" in metric.reason
     metric = result_of(reference.drop(columns="y"), current).windows[0].metrics["accuracy"]
     assert metric.estimated is None
     assert "estimated: undecidable, because the reference has no labels" in metric.reason
@@ -155,6 +158,8 @@ def test_numbers_written_as_text(reference: pd.DataFrame, current: pd.DataFrame)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"task": "multilabel"}, "rows of several outputs are not analysed as one"),
+        ({"task": "ranking"}, r'--task "ranking": must be one of binary, multiclass, regression'),
         ({"label": "yy"}, r'--label "yy": neither file has this column; did you mean "y"\?'),
         ({"label": "nothing"}, 'neither file has this column; there are "x0"'),
         ({"features": ["x0", "x9"]}, '--features "x9": reference has no such column; did you mean'),
@@ -173,6 +178,40 @@ def test_columns_that_do_not_fit(
     """Each misuse is an error that names the option, the column and the nearest that there is."""
     with pytest.raises(AnalysisError, match=message):
         result_of(reference, current, **options)
+
+
+def test_labels_that_repeat_or_contradict(reference: pd.DataFrame, current: pd.DataFrame) -> None:
+    """Of rows with one id the first counts, with its label; the others are counted in a note."""
+    once, named = reference.assign(i=range(500)), current.assign(i=range(300))
+    alone = result_of(once, named, id="i").windows[0].metrics["accuracy"]
+    for again, note in (
+        (named, "300 repetitions left out"),
+        (named.assign(y=1 - named["y"]), "300 of them with another"),
+    ):
+        result = result_of(once, pd.concat([named, again]), id="i")
+        assert result.windows[0].metrics["accuracy"] == alone
+        assert any(note in one for one in result.notes)
+
+
+def test_clocks_that_jump(reference: pd.DataFrame, current: pd.DataFrame) -> None:
+    """A row of 1970 and one of 2199 are windows of their own that decide nothing; one without a time is in none."""
+    times = pd.Series(pd.date_range("2024-01-01", periods=300, freq="min"))
+    times = times.replace({times[100]: pd.Timestamp("1970-01-01"), times[101]: pd.Timestamp("2199-01-01")})
+    times = times.where(times.index != 102)
+    result = result_of(reference.assign(t=pd.Timestamp("2023-12-31")), current.assign(t=times), time="t", every="1d")
+    assert [window.rows for window in result.windows] == [1, 297, 1]
+    for window in (result.windows[0], result.windows[2]):
+        assert window.alerts == ()
+        assert window.features["x0"].reason.startswith("undecidable, because the window has 1 rows")
+        assert "estimated: undecidable, because " in window.metrics["accuracy"].reason
+    assert "rows without a time are in no window: 1 of 300" in result.notes[0]
+
+
+def test_labels_of_several_outputs_are_refused(reference: pd.DataFrame, current: pd.DataFrame) -> None:
+    """A column of lists as label: the error says what to do instead."""
+    both = [frame.assign(y=pd.Series([[0, 1]] * len(frame), frame.index, object)) for frame in (reference, current)]
+    with pytest.raises(AnalysisError, match="analyse each output with --task binary"):
+        result_of(*both)
 
 
 def test_nested_columns_are_left_out(reference: pd.DataFrame, current: pd.DataFrame) -> None:

@@ -200,3 +200,17 @@ def test_importing_does_not_load_scikit_learn() -> None:
     program = "import sys, mlspan_processor.estimate; print(sorted({'sklearn', 'scipy.stats'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_many_categories_are_no_trouble() -> None:
+    """A feature of 200 categories, each often enough to be told apart, is estimated with like any other."""
+    rng = np.random.default_rng(0)
+
+    def world(n: int, seed: int) -> Sample:
+        one = binary(n, seed)
+        codes = rng.integers(1, 201, (1, n)).astype(np.uint32)
+        cells = np.concatenate([one.cells, codes])
+        return replace(one, names=(*one.names, "zip"), types=(*one.types, "categorical"), cells=cells)
+
+    found = Estimator.fit(world(3000, 1)).estimate(world(500, 2))
+    assert found["accuracy"].value is not None

@@ -10,7 +10,7 @@ from mlspan.profile import to_json
 from mlspan_processor.model_spans import ModelSpans, feedback_logs, feedback_spans, prediction_id
 from mlspan_processor.records import Chunk
 from mlspan_processor.reference import write
-from tests.processor.helpers import Rig, normal_rows
+from tests.processor.helpers import Rig, normal_rows, spans_of, values_of
 from tests.processor.store.kept import as_killed, calls_of, kept, report, save, submit
 
 
@@ -109,6 +109,26 @@ def test_predictions_beside_labels_in_one_request_are_not_lost(tmp_path: Path) -
             assert report(again) == report(rig)
             again.send(chunk)  # a sender that has got no answer sends again
             assert report(again)["spans"] == 150
+
+
+def test_requests_with_labels_are_handed_on_again_after_a_kill(tmp_path: Path) -> None:
+    """Those whose effect was not saved go on again, enriched and once for each kill; those that were saved do not."""
+    chunk, ids = calls_of(ModelSpans(), 20, 0)
+    labels = feedback_spans([(ids[0], "yes")])
+    with kept(tmp_path) as rig:
+        rig.send(Chunk(chunk.signal, chunk.data + labels.data, 21))
+        rig.send(feedback_logs([(ids[1], "no")]))
+        left = as_killed(tmp_path, tmp_path / "killed")
+        assert save(rig)
+        saved = as_killed(tmp_path, tmp_path / "saved")
+    with kept(left) as again:
+        [first] = again.traces.chunks
+        assert first.items == 21
+        assert not any("ml.payload" in values_of(span) for span in spans_of(first))
+        assert [one.items for one in again.logs.chunks] == [1]
+        assert submit(again, ids[:2]) == {"duplicate": 1, "conflicting": 1}
+    with kept(saved) as again:
+        assert again.traces.chunks == []
 
 
 def test_spans_that_come_again_after_a_restart_count_once(tmp_path: Path) -> None:
