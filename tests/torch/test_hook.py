@@ -5,6 +5,8 @@ import copy
 import gc
 import io
 import pickle
+import subprocess
+import sys
 import threading
 import traceback
 import warnings
@@ -496,9 +498,6 @@ def test_prediction_ids(hooked: Recorder) -> None:
 
 def test_torch_is_not_imported_before_the_user() -> None:
     """Instrumenting loads no torch; importing it afterwards is enough."""
-    import subprocess
-    import sys
-
     program = (
         "import sys, mlspan; mlspan.instrument(); assert 'torch' not in sys.modules\n"
         "import torch; print(torch.nn.Module.__call__.__closure__ is not None)\n"
@@ -506,3 +505,14 @@ def test_torch_is_not_imported_before_the_user() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+def test_a_hook_taken_off_before_torch_comes() -> None:
+    """While another framework's hook stays on, torch that is imported later is left as it is."""
+    program = (
+        "from mlspan.hooks.sklearn import SklearnInstrumentor\nfrom mlspan.hooks.torch import TorchInstrumentor\n"
+        "SklearnInstrumentor().instrument(); TorchInstrumentor().instrument(); TorchInstrumentor().uninstrument()\n"
+        "import torch; print(torch.nn.Module.__call__.__closure__ is not None)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

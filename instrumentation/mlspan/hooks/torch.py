@@ -184,12 +184,17 @@ _patch: Patch | None = None
 class _Part:
     """What the runtime puts on and takes off."""
 
+    def __init__(self) -> None:
+        self._running: runtime.Runtime | None = None
+
     def install(self, running: runtime.Runtime) -> None:
         """When torch is there."""
+        self._running = running
 
         def patch(torch: types.ModuleType) -> None:
             global _patch  # noqa: PLW0603 - one per process is the point
-            if runtime.current() is not running or _patch is not None:
+            # Taken off before torch came, while another framework's hook stayed on: nothing is patched.
+            if self._running is not running or runtime.current() is not running or _patch is not None:
                 return
             _patch = Patch(TorchCalls(running.emitter, torch), torch)
             for model in registered_models():
@@ -200,6 +205,7 @@ class _Part:
     def remove(self) -> None:
         """Put torch's own back."""
         global _patch  # noqa: PLW0603
+        self._running = None
         if _patch is not None:
             _patch.restore()
             _patch = None
