@@ -128,7 +128,7 @@ class Emitter:
         self.has_ended = False
         self.on_first_end: Callable[[], None] | None = None
         self.counts_only = replace(settings, capture_content=False)
-        self._encoding = Encoding(tracer_provider)
+        self.encoding = Encoding(tracer_provider)
         self._step_tracer: Tracer | None = None
         self.budget = ByteBudget(limit_bytes=_LIMIT_AS_TEXT)
 
@@ -171,8 +171,8 @@ class Emitter:
 
     def look_at_exporters(self) -> None:
         """Whether payloads go as bytes may change while the program runs; to be asked at the start of every call."""
-        if self._encoding.has_changed():
-            self.budget = ByteBudget(limit_bytes=LIMIT_BYTES if self._encoding.carries_bytes else _LIMIT_AS_TEXT)
+        if self.encoding.has_changed():
+            self.budget = ByteBudget(limit_bytes=LIMIT_BYTES if self.encoding.carries_bytes else _LIMIT_AS_TEXT)
 
     def _begin(self, method: Method, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
         model = args[0]
@@ -262,7 +262,7 @@ class Emitter:
                     ML_INPUT_ROWS: 1,
                     ML_INPUT_COLUMNS: captured.columns,
                     ML_PREDICTION_VALUE if state.classes is None else ML_PREDICTION_CLASS: value,
-                    ML_PAYLOAD: data if self._encoding.carries_bytes else to_text(data),
+                    ML_PAYLOAD: data if self.encoding.carries_bytes else to_text(data),
                 }
                 if score is not None:
                     attributes[ML_PREDICTION_SCORE] = score
@@ -309,7 +309,7 @@ class Emitter:
         if ids is not None and captured.rows == 1:
             attributes[ML_PREDICTION_ID] = ids[0]
         if data is not None:
-            attributes[ML_PAYLOAD] = data if self._encoding.carries_bytes else to_text(data)
+            attributes[ML_PAYLOAD] = data if self.encoding.carries_bytes else to_text(data)
         span.set_attributes(attributes)
 
     def fail(self, method: Method, call: Call, model: object, error: BaseException, end_time: int) -> None:

@@ -9,8 +9,9 @@ Ends of processes, and who flushes:
 * uvicorn, which raises SIGTERM again after its shutdown: the end of ``Server.shutdown``, off the event loop;
 * a Celery prefork worker: its ``worker_process_shutdown`` signal.
 
-Guarantee: no thread and no handler before a process has ended a span of ours; a flush takes at most FLUSH_SECONDS; a
-forked child answers for its own spans only. Source: ``tests/instrumentation/test_lifecycle.py`` runs each of these.
+Guarantee: no thread and no handler before a process has ended a span of ours; a flush takes at most FLUSH_SECONDS, and
+SIGTERM ends a process whatever it waits for; a forked child answers for its own spans only. Source:
+``tests/instrumentation/test_lifecycle.py`` runs each of these.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable
 from typing import Any, Final
@@ -31,6 +33,8 @@ from mlspan.hooks.base import when_imported
 
 FLUSH_SECONDS: Final = 2.0
 """How long the end of a process may be held up."""
+REPEAT_SECONDS: Final = 0.1
+"""After this time a SIGTERM that was not handled is sent again."""
 
 _emitter: Emitter | None = None
 _restore: list[Callable[[], None]] = []
@@ -83,12 +87,66 @@ def _watch_child() -> None:
     util.Finalize(None, flush, exitpriority=100)
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _flush_and_die)
+        _repeat_sigterm()
 
 
 def _flush_and_die(number: int, _: types.FrameType | None) -> None:
+    global _is_dying  # noqa: PLW0603
+    if _is_dying:
+        return
+    _is_dying = True
     flush()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+
+
+_is_dying = False
+_pipe: tuple[int, int] | None = None
+
+
+def _repeat_sigterm() -> None:
+    """Send SIGTERM again until it is handled.
+
+    Python runs handlers between the main thread's instructions: of a signal that comes just before that begins to wait
+    it would not know until the wait is over, and the parent would wait for ever. The file descriptor is written to at
+    once, by the C handler.
+    """
+    global _pipe  # noqa: PLW0603
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    theirs = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    if theirs != -1:
+        # An event loop's, which waits nowhere else.
+        signal.set_wakeup_fd(theirs)
+        os.close(reader)
+        os.close(writer)
+        return
+    _pipe = reader, writer
+    threading.Thread(target=_send_again, args=(reader,), name="mlspan-sigterm", daemon=True).start()
+
+
+def _send_again(reader: int) -> None:
+    while True:
+        numbers = os.read(reader, 64)
+        if not numbers:
+            return
+        while signal.SIGTERM in numbers and signal.getsignal(signal.SIGTERM) is _flush_and_die:
+            time.sleep(REPEAT_SECONDS)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _forget_sigterm() -> None:
+    """In a forked child: its parent's pipe, whose other end is the parent's, and its parent's handler."""
+    global _is_dying, _pipe  # noqa: PLW0603
+    _is_dying = False
+    if _pipe is None:
+        return
+    pipe, _pipe = _pipe, None
+    signal.set_wakeup_fd(-1)
+    for end in pipe:
+        os.close(end)
+    if signal.getsignal(signal.SIGTERM) is _flush_and_die:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _watch_uvicorn(module: types.ModuleType) -> None:
@@ -151,6 +209,7 @@ FLUSH_POINTS: Final[dict[str, Callable[[types.ModuleType], None]]] = {
 
 
 def _after_fork() -> None:
+    guarded("lifecycle: fork", None)(_forget_sigterm)()
     if _emitter is not None:
         _emitter.has_ended = False
         _emitter.models.after_fork()

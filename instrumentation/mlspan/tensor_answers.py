@@ -205,7 +205,11 @@ def entropy(probabilities: NDArray[np.float64]) -> float | None:
 
 def row_entropy(row: list[float]) -> float:
     """The same of one row of probabilities."""
-    return max(-sum(value * math.log(value) for value in row if value > 0), 0.0)
+    total = 0.0
+    for value in row:
+        if value > 0:
+            total -= value * math.log(value)
+    return max(total, 0.0)
 
 
 def _entropy_of_several(probabilities: NDArray[np.float64]) -> float | None:

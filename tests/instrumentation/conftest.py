@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import mlspan
+from mlspan.deferred import deferred
 
 
 class Recorder:
@@ -25,7 +26,8 @@ class Recorder:
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     def spans(self) -> Sequence[ReadableSpan]:
-        """What has ended since the last call of this."""
+        """What has ended since the last call of this, or ends once another thread is done with it."""
+        deferred.drain(10)
         spans = self.exporter.get_finished_spans()
         self.exporter.clear()
         return spans

@@ -2,8 +2,12 @@
 
 import concurrent.futures
 import json
+import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +47,33 @@ def test_after_a_fork(recorder: Recorder, data: tuple[Any, Any]) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert emitter.has_ended
     finally:
+        mlspan.uninstrument()
+
+
+def _wait_without_hearing(model: LogisticRegression, x: Any) -> None:
+    """Wait for ever, with a SIGTERM that another thread was given: the main one does not wake up for it."""
+    model.predict(x)
+
+    def tell() -> None:
+        time.sleep(0.5)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    threading.Thread(target=tell, daemon=True).start()
+    os.read(os.pipe()[0], 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_waits_ends_at_sigterm(recorder: Recorder, data: tuple[Any, Any]) -> None:
+    """A signal that the main thread does not hear of, since it begins to wait, ends the process all the same."""
+    mlspan.instrument(tracer_provider=recorder.provider)
+    model = LogisticRegression().fit(*data)
+    child = multiprocessing.get_context("fork").Process(target=_wait_without_hearing, args=(model, data[0]))
+    try:
+        child.start()
+        child.join(60)
+        assert child.exitcode == -signal.SIGTERM
+    finally:
+        child.kill()
         mlspan.uninstrument()
 
 

@@ -2,8 +2,8 @@
 
 Reads a `TorchCall` and the call's result, writes attributes and payload through the `Emitter`, which the other hooks
 share. Guarantee: never raises, changes or keeps the result. Of columns all is done at once; values on a device are
-waited for, and summaries made, in another thread, which ends the span then with the call's own end time. Memory: as
-`deferred.py` says.
+waited for, and summaries made, in another thread, which ends the span then with the call's own end time. Of columns it
+would cost the program more, not less: two threads that wait for one interpreter. Memory: as `deferred.py` says.
 """
 
 from typing import Any
@@ -20,9 +20,13 @@ from mlspan.guard import failed, warn_once
 from mlspan.inputs.devices import Device, Transfer, device_of
 from mlspan.inputs.torch_values import array_of, is_on_host, kind_of, pick, plain
 from mlspan.models import Entry, State
+from mlspan.payload import to_text
 from mlspan.prediction import PREDICTION, PredictionContext
 from mlspan.semconv.attributes import (
+    ML_INPUT_COLUMNS,
+    ML_INPUT_ROWS,
     ML_MODEL_TASK,
+    ML_PAYLOAD,
     ML_PREDICTION_CLASS,
     ML_PREDICTION_ENTROPY,
     ML_PREDICTION_SCORE,
@@ -157,21 +161,24 @@ class TorchSpans:
         span = call.span
         try:
             attributes: dict[str, Any] = {}
-            output = data = quick = None
+            output = quick = None
             if isinstance(prediction, PredictionContext):
                 ids = prediction.name_rows(captured.rows, span.get_span_context())
             if values is not None and captured.has_cells and answers is not None and answers.form:
                 if captured.rows == 1 and ids is None and prediction is None and captured.error is None:
                     quick = self._quick(values, captured, answers, attributes)
                 if quick is not None:
-                    data = quick
-                else:
-                    output, spread = answers.read(values, captured)
-                    if spread is not None:
-                        attributes[ML_PREDICTION_ENTROPY] = spread
+                    attributes[ML_INPUT_ROWS] = 1
+                    attributes[ML_INPUT_COLUMNS] = captured.columns
+                    attributes[ML_PAYLOAD] = quick if emitter.encoding.carries_bytes else to_text(quick)
+                    span.set_attributes(attributes)
+                    return
+                output, spread = answers.read(values, captured)
+                if spread is not None:
+                    attributes[ML_PREDICTION_ENTROPY] = spread
             elif captured.schema is not None and captured.has_cells:
                 output = Output()
-            emitter.write(span, attributes, captured, output, data, ids)
+            emitter.write(span, attributes, captured, output, None, ids)
         except Exception:  # noqa: BLE001 - the user has his result
             failed("torch: complete")
         finally:
