@@ -385,7 +385,7 @@ def test_nothing_is_changed(recorder: Recorder) -> None:
     try:
         assert look() == expected
         failed = next(span for span in recorder.spans() if span.status.status_code is StatusCode.ERROR)
-        assert dict(failed.attributes or {})["error.type"] == "xgboost.core.XGBoostError"
+        assert dict(failed.attributes or {})["error.type"] == f"{xgboost.core.XGBoostError.__module__}.XGBoostError"
         assert {name: str(inspect.signature(vars(xgboost.Booster)[name])) for name in methods} == signatures
     finally:
         mlspan.uninstrument()
