@@ -116,9 +116,9 @@ def _capture_matrix(X: NDArray[Any], selection: Selection, selector: Selector, l
     elif width < columns:
         X = X[:, :width]
     if rows == 1 and X.dtype.char in "fd" and width:
-        pack = row_packer(width)
+        pack = _ROWS.get(width) or row_packer(width)
         try:
-            return Input(1, columns, selection.numeric, row=pack(*X.tolist()[0]))
+            return Input(1, columns, selection.numeric, None, None, None, selector.max_rows, pack(*X.tolist()[0]))
         except OverflowError:
             pass  # numpy makes infinities of them
     with np.errstate(over="ignore"):

@@ -204,10 +204,14 @@ class Emitter:
         else:
             # The sampler has the first word; the tracer is the last call's, whose columns most likely were the same.
             schema = entry.schema if has_rows else None
-        tracer = state.tracers.get(schema) or models.tracer(state, schema)
         operation = method.operation
-        start = state.starts.get(operation) or state.start(operation)
-        span = tracer.start_span(state.titles[operation], context, attributes=start)
+        last = entry.last
+        if last is None or last[0] is not state or last[1] is not schema or last[2] is not operation:
+            tracer = state.tracers.get(schema) or models.tracer(state, schema)
+            start = state.starts.get(operation) or state.start(operation)
+            last = entry.last = state, schema, operation, tracer, state.titles[operation], start
+        tracer = last[3]
+        span = tracer.start_span(last[4], context, attributes=last[5])
         call = Call(span)
         if not span.is_recording():
             entry.is_sampled = True
@@ -242,12 +246,12 @@ class Emitter:
                 prediction.clear()
             return
         try:
-            steps = call.steps
+            steps, latencies = call.steps, state.latencies
             if steps is not None:
                 steps.finish(span, end_time)
-            if state.latencies is not None and method.has_rows and (steps is None or steps.details is None):
+            if latencies is not None and method.has_rows and (steps is None or steps.details is None):
                 # In line, since nothing more is to be done for most calls of one row.
-                table = state.latencies.single.get(method.operation) if captured.rows == 1 else None
+                table = latencies.single.get(method.operation) if captured.rows == 1 else None
                 if table is None or not end_time & table.mask or end_time - span.start_time > table.threshold:  # type: ignore[attr-defined]
                     self.time(state, method.operation, captured.rows, span, end_time)
             attributes: dict[str, Any] = {}

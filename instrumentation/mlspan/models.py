@@ -155,11 +155,12 @@ class Entry:
         fitted: for calls that use the model; None after a fit, until the next call.
         fitting: for calls that change it: no version yet, no classes.
         schema: of the last recorded call that carried rows.
+        last: state, schema and operation of the last span, with its tracer, name and first attributes.
         is_sampled: a sampler refused a span of this model, so it is asked before the input is read.
         steps: levels of child spans for its parts.
     """
 
-    __slots__ = ("fitted", "fitting", "is_sampled", "model", "parts", "schema", "steps")
+    __slots__ = ("fitted", "fitting", "is_sampled", "last", "model", "parts", "schema", "steps")
 
     def __init__(self, model: "Callable[[], object]", steps: int = 0) -> None:
         self.model = model
@@ -168,6 +169,7 @@ class Entry:
         self.fitting: State | None = None
         self.parts: tuple[int, ...] = ()
         self.schema: Schema | None = None
+        self.last: tuple[State, Schema | None, str, Tracer, str, dict[str, Any]] | None = None
         self.is_sampled = False
 
 
