@@ -8,14 +8,15 @@ times enclose the user's call alone, not our work. Memory: see `mlspan.models`; 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import time_ns
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, create_key, detach
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Span, StatusCode, Tracer, TracerProvider
 
 import mlspan
 from mlspan.budget import LIMIT_BYTES, ByteBudget
+from mlspan.call import CALL, Call, Method
 from mlspan.capture import Input, Output, capture_input, capture_output, pack
 from mlspan.config import STEPS, Settings
 from mlspan.details import Details, prepare
@@ -46,62 +47,12 @@ from mlspan.slow import DETAILED_CALLS
 from mlspan.steps import SCOPE as STEP_SCOPE
 from mlspan.steps import SECOND, Parts, Steps
 
-CALL: Final = create_key("mlspan-call")
-"""Where the running `Call` stands in the OpenTelemetry context: the guard against nested spans."""
 COLUMNS_CHANGED: Final = "columns changed while calls were sampled out"
 
 # The key under which a context holds its span, learnt from the public function: one copy of the context, not two.
 SPAN: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
 # Base64 makes four bytes of three.
 _LIMIT_AS_TEXT: Final = LIMIT_BYTES // 4 * 3
-_NO_TARGETS: Final[frozenset[int]] = frozenset()
-
-
-class Method(Protocol):
-    """What the emitter needs to know about a wrapped method."""
-
-    @property
-    def operation(self) -> str:
-        """Its name."""
-
-    @property
-    def parameter(self) -> str:
-        """The name of the parameter that takes the rows."""
-
-    @property
-    def is_selected(self) -> bool:
-        """Whether its calls become spans."""
-
-    @property
-    def is_fit(self) -> bool:
-        """Whether it changes the model."""
-
-    @property
-    def has_rows(self) -> bool:
-        """Whether its span carries the captured rows."""
-
-
-class Call:
-    """One outermost model call; stands in the context while it runs.
-
-    Attributes:
-        active: whether it still runs; a context may outlive the call, in a thread that it started.
-        targets: `id` of the objects whose nested probabilities are this call's own.
-        probabilities: what the last of those nested calls returned.
-        state: of the model; None when there is no span to be ended.
-        steps: what becomes of calls within it; None: nothing.
-    """
-
-    __slots__ = ("active", "captured", "probabilities", "span", "state", "steps", "targets")
-
-    def __init__(self, span: Span) -> None:
-        self.active = True
-        self.targets = _NO_TARGETS
-        self.probabilities: object = None
-        self.span = span
-        self.captured: Input | None = None
-        self.state: State | None = None
-        self.steps: Steps | None = None
 
 
 class Emitter:

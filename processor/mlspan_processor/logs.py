@@ -31,6 +31,8 @@ class RateLimit(logging.Filter):
         self._lock = threading.Lock()
         self._seen: dict[tuple[object, ...], list[float]] = {}
         """Key to [start of the period, records in it]."""
+        self._left_out: dict[tuple[object, ...], logging.LogRecord] = {}
+        """Key to the last record that was left out of a period that still runs."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to write it; adds the number left out to the message."""
@@ -40,18 +42,35 @@ class RateLimit(logging.Filter):
         with self._lock:
             if len(self._seen) >= _MAX_KEYS and key not in self._seen:
                 self._seen.clear()
+                self._left_out.clear()
             period = self._seen.setdefault(key, [now, 0])
             held_back = 0
             if now - period[0] >= _PERIOD_SECONDS:
                 held_back = max(int(period[1]) - _BURST, 0)
                 period[:] = [now, 0]
+                self._left_out.pop(key, None)
             period[1] += 1
             if period[1] > _BURST:
+                self._left_out[key] = record
                 return False
         if held_back:
-            record.msg = f"{record.getMessage()} ({held_back} more like this were left out)"
-            record.args = ()
+            _add(record, held_back)
         return True
+
+    def tell(self, handler: logging.Handler) -> None:
+        """Write the last record of each kind that is left out, with their number: no later one will come."""
+        with self._lock:
+            waiting = [(record, int(self._seen[key][1]) - _BURST - 1) for key, record in self._left_out.items()]
+            self._left_out.clear()
+        for record, others in waiting:
+            if others:
+                _add(record, others)
+            handler.emit(record)
+
+
+def _add(record: logging.LogRecord, left_out: int) -> None:
+    record.msg = f"{record.getMessage()} ({left_out} more like this were left out)"
+    record.args = ()
 
 
 class ConsoleFormatter(logging.Formatter):

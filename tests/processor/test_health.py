@@ -108,6 +108,22 @@ def test_what_was_held_back_is_told_later() -> None:
     assert later.getMessage() == 'exporter "a" (2 more like this were left out)'
 
 
+def test_what_was_held_back_is_told_at_the_end(stream: io.StringIO) -> None:
+    """Without a next period, the last message and the number of the others are written when the program ends."""
+    logger = logging.getLogger("mlspan_processor.test")
+    for number in range(9):
+        logger.warning('exporter "%s" lost %d', "a", number)
+    handlers = logging.getLogger("mlspan_processor").handlers
+    ((handler, limit),) = (
+        (handler, limit) for handler in handlers for limit in handler.filters if isinstance(limit, RateLimit)
+    )
+    for _ in range(2):
+        limit.tell(handler)
+    messages = [json.loads(line)["msg"] for line in stream.getvalue().splitlines()]
+    assert len(messages) == 6
+    assert messages[-1] == 'exporter "a" lost 8 (3 more like this were left out)'
+
+
 def gate(used: list[int], **settings: object) -> tuple[MemoryGate, FakeClock]:
     """Return a gate that measures what stands first in `used`."""
     clock = FakeClock()

@@ -22,8 +22,9 @@ import wrapt
 from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
+from mlspan.call import CALL, Call
 from mlspan.config import FIT_OPERATIONS, OPERATIONS, PAYLOAD_OPERATIONS
-from mlspan.emit import CALL, Call, Emitter
+from mlspan.emit import Emitter
 from mlspan.guard import guarded
 from mlspan.semconv.attributes import ML_STEP_OUTPUT_SHAPE
 from mlspan.steps import shape_of

@@ -18,7 +18,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled, supp
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mlspan.emit import CALL, Call
+from mlspan.call import CALL, Call
 from mlspan.guard import failed
 from mlspan.hooks.base import when_imported
 from mlspan.models import register, registration

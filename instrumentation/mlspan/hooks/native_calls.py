@@ -17,8 +17,9 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import INVALID_SPAN, Span
 
+from mlspan.call import CALL, Call
 from mlspan.capture import Input, Output, capture_input
-from mlspan.emit import CALL, COLUMNS_CHANGED, SPAN, Call, Emitter
+from mlspan.emit import COLUMNS_CHANGED, SPAN, Emitter
 from mlspan.fingerprint import fingerprint
 from mlspan.guard import failed, guarded
 from mlspan.meanings import Found, Meaning

@@ -17,9 +17,10 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+from mlspan.call import CALL
 from mlspan.captured import Input
 from mlspan.config import TRAIN
-from mlspan.emit import CALL, COLUMNS_CHANGED, SPAN, Emitter
+from mlspan.emit import COLUMNS_CHANGED, SPAN, Emitter
 from mlspan.guard import failed
 from mlspan.hooks.torch_modules import Known, fingerprint, is_excluded
 from mlspan.hooks.torch_spans import Operation, TorchCall, TorchSpans

@@ -13,9 +13,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from mlspan.answers import adopt
+from mlspan.call import Call
 from mlspan.captured import EMPTY_SCHEMA, Input, Output
 from mlspan.deferred import Job, deferred
-from mlspan.emit import Call, Emitter
+from mlspan.emit import Emitter
 from mlspan.guard import failed, warn_once
 from mlspan.inputs.devices import Device, Transfer, device_of
 from mlspan.inputs.torch_values import array_of, is_on_host, kind_of, pick, plain

@@ -12,7 +12,7 @@ from types import FrameType
 from mlspan_processor.cli.console import fail
 from mlspan_processor.config import load
 from mlspan_processor.errors import StartError
-from mlspan_processor.logs import setup
+from mlspan_processor.logs import RateLimit, setup
 from mlspan_processor.pipeline import Engine
 from mlspan_processor.store.opening import user_state_dir
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     except StartError as error:
         return fail(str(error))
     logs = configuration.service.telemetry.logs
-    setup(logs.level, logs.encoding)
+    handler = setup(logs.level, logs.encoding)
     for warning in configuration.warnings:
         _log.warning("%s", warning)
     stop = threading.Event()
@@ -56,6 +56,9 @@ def run(options: argparse.Namespace) -> int:
     _log.info("everything is ready")
     stop.wait()
     lost = engine.shutdown()
+    for limit in handler.filters:
+        if isinstance(limit, RateLimit):
+            limit.tell(handler)
     if lost:
         _log.error("stopped; %d items were not sent", lost)
     else:

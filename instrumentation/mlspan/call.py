@@ -1,0 +1,66 @@
+"""Stage 4: one model call, as the hooks and the emitter tell each other of it.
+
+A `Call` stands in the OpenTelemetry context while it runs, under `CALL`, so that what is called within it is no span of
+its own. Memory: one object a call; nothing outlives it.
+"""
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from opentelemetry.context import create_key
+from opentelemetry.trace import Span
+
+if TYPE_CHECKING:
+    from mlspan.captured import Input
+    from mlspan.models import State
+    from mlspan.steps import Steps
+
+CALL: Final = create_key("mlspan-call")
+"""Where the running `Call` stands in the OpenTelemetry context: the guard against nested spans."""
+_NO_TARGETS: Final[frozenset[int]] = frozenset()
+
+
+class Method(Protocol):
+    """What the emitter needs to know about a wrapped method."""
+
+    @property
+    def operation(self) -> str:
+        """Its name."""
+
+    @property
+    def parameter(self) -> str:
+        """The name of the parameter that takes the rows."""
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether its calls become spans."""
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it changes the model."""
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether its span carries the captured rows."""
+
+
+class Call:
+    """One outermost model call; stands in the context while it runs.
+
+    Attributes:
+        active: whether it still runs; a context may outlive the call, in a thread that it started.
+        targets: `id` of the objects whose nested probabilities are this call's own.
+        probabilities: what the last of those nested calls returned.
+        state: of the model; None when there is no span to be ended.
+        steps: what becomes of calls within it; None: nothing.
+    """
+
+    __slots__ = ("active", "captured", "probabilities", "span", "state", "steps", "targets")
+
+    def __init__(self, span: Span) -> None:
+        self.active = True
+        self.targets = _NO_TARGETS
+        self.probabilities: object = None
+        self.span = span
+        self.captured: Input | None = None
+        self.state: State | None = None
+        self.steps: Steps | None = None
