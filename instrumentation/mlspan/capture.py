@@ -8,8 +8,7 @@ hash. Memory: what `columns.py`, `selection.py` and `inputs/` say they keep.
 docs/capture.md lists what becomes of each type of input and result.
 """
 
-from collections.abc import Callable, Mapping
-from struct import Struct
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -52,13 +51,17 @@ __all__ = [
     "pack",
 ]
 
-_ROW_OVERHEAD_BYTES = 16
-"""Row number, prediction and two scores; what the answers need beyond it is cut by `pack`."""
-_MAX_WIDTHS: Final = 256
-_ROWS: Final[dict[int, Callable[..., bytes]]] = {}
+ANSWER_BYTES: Final = 16
+"""Row number, prediction and two scores: what is reckoned for the answers to a row before any are known."""
 
 
-def capture_input(X: object, feature_names: tuple[str, ...] | None, settings: "Settings", limiter: ByteBudget) -> Input:
+def capture_input(
+    X: object,
+    feature_names: tuple[str, ...] | None,
+    settings: "Settings",
+    limiter: ByteBudget,
+    answer_bytes: int = ANSWER_BYTES,
+) -> Input:
     """What is captured of the input of a model call, before the call. Never raises.
 
     Args:
@@ -66,6 +69,7 @@ def capture_input(X: object, feature_names: tuple[str, ...] | None, settings: "S
         feature_names: the model's own names of its input columns, for inputs without names; or None.
         settings: bounds, patterns, the hash key and the content hook.
         limiter: the process's byte budget.
+        answer_bytes: what the answers to a row will take of the payload; where it was too little, `pack` cuts rows.
 
     Returns:
         The captured rows. Without content (by the settings, or because the hook dropped it or failed) the schema is
@@ -79,12 +83,18 @@ def capture_input(X: object, feature_names: tuple[str, ...] | None, settings: "S
             names, matrix = numbers
             rows, columns = matrix.shape
             selection = selector.select(feature_names if names is None else names, columns)
-            return _capture_matrix(matrix, selection, selector, limiter)
+            if rows == 1 and selection.pack is not None and matrix.dtype.char in "fd":
+                try:
+                    row = selection.pack(*matrix.tolist()[0])
+                    return Input(1, columns, selection.numeric, None, None, None, selector.max_rows, row)
+                except OverflowError:
+                    pass  # numpy makes infinities of them
+            return _capture_matrix(matrix, selection, selector, limiter, answer_bytes)
         source = open_input(X)
         rows, columns = source.rows, source.columns
         if not selector.content:
             return Input(rows, columns)
-        return _capture_source(source, feature_names, selector, limiter)
+        return _capture_source(source, feature_names, selector, limiter, answer_bytes)
     except HookError as error:
         warn_once("capture: hook", "%s; nothing is captured where it fails", error)
         return Input(rows, columns, error=str(error))
@@ -101,13 +111,15 @@ class HookError(Exception):
     """The content hook failed; nothing is captured."""
 
 
-def _capture_matrix(X: NDArray[Any], selection: Selection, selector: Selector, limiter: ByteBudget) -> Input:
+def _capture_matrix(
+    X: NDArray[Any], selection: Selection, selector: Selector, limiter: ByteBudget, answer_bytes: int
+) -> Input:
     """The quick way for the commonest inputs: a two-dimensional array of numbers, or a DataFrame that is one."""
     rows, columns = X.shape
     width = selection.width
     indices = None
     if rows > 1:
-        indices = choose_rows(rows, width, selector, limiter, 0)
+        indices = choose_rows(rows, width, selector, limiter, 0, answer_bytes)
         if indices is not None:
             # take() would copy an array that is not contiguous by rows as a whole
             X = X.take(indices, 0) if X.flags.c_contiguous and columns <= 2 * width else X[indices]
@@ -115,35 +127,21 @@ def _capture_matrix(X: NDArray[Any], selection: Selection, selector: Selector, l
         X = X[:, selection.positions]
     elif width < columns:
         X = X[:, :width]
-    if rows == 1 and X.dtype.char in "fd" and width:
-        pack = _ROWS.get(width) or row_packer(width)
-        try:
-            return Input(1, columns, selection.numeric, None, None, None, selector.max_rows, pack(*X.tolist()[0]))
-        except OverflowError:
-            pass  # numpy makes infinities of them
-    with np.errstate(over="ignore"):
-        cells = X.astype(F4, order="C")
+    if X.dtype == F4:  # what take() made is ours already
+        cells = X.astype(F4, order="C", copy=indices is None)
+    else:
+        with np.errstate(over="ignore"):
+            cells = X.astype(F4, order="C")
     return Input(rows, columns, selection.numeric, cells, None if indices is None else indices.astype(U4), None)
 
 
-def row_packer(width: int) -> Callable[..., bytes]:
-    """Packs a row of numbers as float32: half of what numpy takes for it."""
-    found = _ROWS.get(width)
-    if found is not None:
-        return found
-    if len(_ROWS) >= _MAX_WIDTHS:
-        _ROWS.clear()
-    pack = _ROWS[width] = Struct(f"<{width}f").pack
-    return pack
-
-
 def _capture_source(
-    source: Source, feature_names: tuple[str, ...] | None, selector: Selector, limiter: ByteBudget
+    source: Source, feature_names: tuple[str, ...] | None, selector: Selector, limiter: ByteBudget, answer_bytes: int
 ) -> Input:
     names = source.names if source.names is not None else feature_names
     selection = selector.select(names, source.columns)
     python_columns = min(source.python_columns, selection.width)
-    indices = choose_rows(source.rows, selection.width, selector, limiter, python_columns)
+    indices = choose_rows(source.rows, selection.width, selector, limiter, python_columns, answer_bytes)
     found = read_cells(source, selection, selector, indices)
     if found is None:
         return Input(source.rows, source.columns)
@@ -184,10 +182,17 @@ def read_cells(
     return schema, cells, left_out
 
 
-def choose_rows(rows: int, width: int, selector: Selector, limiter: ByteBudget, python_columns: int) -> Indices | None:
+def choose_rows(
+    rows: int,
+    width: int,
+    selector: Selector,
+    limiter: ByteBudget,
+    python_columns: int,
+    answer_bytes: int = ANSWER_BYTES,
+) -> Indices | None:
     """The captured rows, or None for all."""
     max_bytes = min(selector.max_bytes, limiter.allowance()) - 64 - width // 8
-    bound = row_bound(rows, 4 * width + _ROW_OVERHEAD_BYTES, max_bytes, selector.max_rows, python_columns)
+    bound = row_bound(rows, 4 * width + answer_bytes, max_bytes, selector.max_rows, python_columns)
     return None if bound >= rows else sample(rows, bound)
 
 

@@ -111,5 +111,13 @@ class Output:
         self.value: str | float | None = None
         self.score: float | None = None
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a payload that a row's number and answers take."""
+        width = 1
+        for part in (self.predictions, self.scores):
+            width += 0 if part is None else part.shape[1]
+        return 4 * width
+
 
 EMPTY_SCHEMA = Schema((), ())

@@ -161,6 +161,8 @@ def encode(values: "Values", codes: TextCodes, known: str | None = None) -> Enco
 
 def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
     """A C-ordered float32 copy; out of range becomes infinite, masked becomes NaN, both without a warning."""
+    if type(values) is np.ndarray and values.dtype == F4:
+        return values.copy()
     with np.errstate(over="ignore", invalid="ignore"):
         if isinstance(values, np.ma.MaskedArray):
             cells = np.ma.getdata(values).astype(F4, order="C")

@@ -148,7 +148,7 @@ class Emitter:
             or (has_rows and entry.schema is None)
             or trace.get_current_span(context).get_span_context().trace_flags.sampled
         ):
-            captured = capture_input(X, state.feature_names, settings, self.budget)
+            captured = capture_input(X, state.feature_names, settings, self.budget, state.answer_bytes)
             schema = captured.schema
             if has_rows:
                 entry.schema = schema
@@ -168,7 +168,7 @@ class Emitter:
             entry.is_sampled = True
             return call
         if captured is None:
-            captured = capture_input(X, state.feature_names, settings, self.budget)
+            captured = capture_input(X, state.feature_names, settings, self.budget, state.answer_bytes)
             if captured.schema is not schema:
                 # What the scope says of the columns must be true of the payload: this one call carries none.
                 entry.schema = captured.schema
@@ -205,26 +205,27 @@ class Emitter:
                 table = latencies.single.get(method.operation) if captured.rows == 1 else None
                 if table is None or not end_time & table.mask or end_time - span.start_time > table.threshold:  # type: ignore[attr-defined]
                     self.time(state, method.operation, captured.rows, span, end_time)
-            attributes: dict[str, Any] = {}
-            output = ids = quick = None
             if prediction is None and captured.rows == 1 and captured.error is None and call.probabilities is None:
                 quick = answer_row(
                     method.operation, result, captured, state.classes, self.settings.max_bytes, self.budget
                 )
-            if quick is not None:
-                data, value, score = quick
-                attributes = {
-                    ML_INPUT_ROWS: 1,
-                    ML_INPUT_COLUMNS: captured.columns,
-                    ML_PREDICTION_VALUE if state.classes is None else ML_PREDICTION_CLASS: value,
-                    ML_PAYLOAD: data if self.encoding.carries_bytes else to_text(data),
-                }
-                if score is not None:
-                    attributes[ML_PREDICTION_SCORE] = score
-                span.set_attributes(attributes)
-                return
+                if quick is not None:
+                    data, value, score = quick
+                    known: dict[str, Any] = {
+                        ML_INPUT_ROWS: 1,
+                        ML_INPUT_COLUMNS: captured.columns,
+                        ML_PREDICTION_VALUE if state.classes is None else ML_PREDICTION_CLASS: value,
+                        ML_PAYLOAD: data if self.encoding.carries_bytes else to_text(data),
+                    }
+                    if score is not None:
+                        known[ML_PREDICTION_SCORE] = score
+                    span.set_attributes(known)
+                    return
+            attributes: dict[str, Any] = {}
+            output = ids = None
             if captured.schema is not None:
                 output = capture_output(method.operation, result, captured, state.classes, call.probabilities)
+                state.answer_bytes = output.row_bytes
             if prediction is not None:
                 assert isinstance(prediction, PredictionContext)
                 ids = prediction.name_rows(captured.rows, span.get_span_context())

@@ -16,7 +16,7 @@ from opentelemetry.trace import Tracer, TracerProvider
 
 import mlspan
 from mlspan import identity
-from mlspan.capture import Classes, Schema, classes_of
+from mlspan.capture import ANSWER_BYTES, Classes, Schema, classes_of
 from mlspan.config import MAX_SCHEMAS, Settings
 from mlspan.fingerprint import fingerprint
 from mlspan.guard import guarded, warn_once
@@ -100,6 +100,7 @@ class State:
 
     Attributes:
         targets: `id` of the model and of the estimators that answer for it.
+        answer_bytes: what the answers to a row took of the last payload.
         answers: what is known of the form of a torch module's output.
         details: how many of its next calls are captured in detail.
         latencies: how long its calls take; None: not watched.
@@ -109,6 +110,7 @@ class State:
 
     __slots__ = (
         *(
+            "answer_bytes",
             "answers",
             "classes",
             "details",
@@ -129,6 +131,7 @@ class State:
         self.version = version
         self.scope = scope
         self.classes: Classes | None = None
+        self.answer_bytes = ANSWER_BYTES
         self.answers: Any = None
         self.details = 0
         self.latencies: Latencies | None = None

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from mlspan.answers import MAX_OUTPUTS, read_answers
 from mlspan.captured import Input, Output
-from mlspan.classes import MAX_CLASSES, Classes
+from mlspan.classes import I4, MAX_CLASSES, Classes
+from mlspan.columns import F4, to_float32
 from mlspan.config import OUTPUTS
 from mlspan.identity import read
 from mlspan.inputs.summaries import projection
 from mlspan.inputs.torch_values import children, is_tensor, kind_of
 from mlspan.models import Registration
+from mlspan.payload import PREDICTION_CLASS, SCORE_PROBABILITY
 
 FIRST_KEYS: Final = ("logits", "probabilities", "probs", "scores", "prediction", "predictions", "preds", "output")
 """Fields of a result that are the answer, before all others."""
@@ -30,6 +32,7 @@ _COUNTS: Final = ("num_classes", "num_labels", "n_classes", "num_class")
 _TASKS: Final = {"values": "regression", "embedding": "transformation", "labels": "classification"}
 
 
+_TINY: Final = float(np.finfo(np.float32).tiny)
 _FLOATS: Final[dict[Any, Any]] = {}
 """Plain dtypes of numbers that were seen -> the plain layout."""
 
@@ -150,11 +153,25 @@ class Answers:
             ), None
         if form == "values":
             return read_answers("predict", values, captured, None), None
-        probabilities = self._probabilities(values.astype(np.float64))
+        # What is computed with is so in double precision; what is ready is read as it is.
+        is_ready = form == "probabilities" and not self.binary and values.dtype == F4
+        probabilities = values if is_ready else self._probabilities(values.astype(np.float64))
         if self.several:
             return read_answers("indicators", probabilities, captured, None), _entropy_of_several(probabilities)
-        output = read_answers("predict_proba", probabilities, captured, self.classes)
-        return output, entropy(probabilities)
+        spread = entropy(probabilities)
+        if spread is not None and len(probabilities) > 1 and self.classes is not None:
+            return self._read_classes(probabilities), spread
+        return read_answers("predict_proba", probabilities, captured, self.classes), spread
+
+    def _read_classes(self, probabilities: NDArray[Any]) -> Output:
+        """The commonest case: what `read_answers` makes of several rows without a NaN, in half the time."""
+        output = Output()
+        output.prediction_kind, output.score_kind = PREDICTION_CLASS, SCORE_PROBABILITY
+        output.predictions = probabilities.argmax(axis=1).astype(I4)[:, None]
+        if probabilities.shape[1] > MAX_OUTPUTS:
+            probabilities = probabilities.max(axis=1, keepdims=True)
+        output.scores = probabilities if probabilities.dtype == F4 else to_float32(probabilities)
+        return output
 
     def _probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -195,11 +212,12 @@ def as_rows(tensor: Any, rows: int) -> Any:
     return tensor.reshape(tensor.shape[0], -1)
 
 
-def entropy(probabilities: NDArray[np.float64]) -> float | None:
+def entropy(probabilities: NDArray[Any]) -> float | None:
     """Mean Shannon entropy of the rows, in nats; None where it is not a number."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(probabilities > 0, probabilities * np.log(probabilities), 0.0)
-    mean = float(-terms.sum(axis=1).mean()) if len(terms) else math.nan
+    if not len(probabilities):
+        return None
+    positive = np.maximum(probabilities, _TINY)  # x log x is next to nothing there, and no warning
+    mean = -float(np.vdot(positive, np.log(positive))) / len(positive)
     return max(mean, 0.0) if math.isfinite(mean) else None
 
 

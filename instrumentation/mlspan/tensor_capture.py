@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlspan.config import Settings
+    from mlspan.models import State
 
 NO_HOOK: Final = "unsupported input: tensor on a device, with a capture hook"
 RECORDING: Final = "unsupported input: tensor while a graph is recorded"
@@ -98,32 +99,34 @@ def summarise_together(picked: Sequence[Picked]) -> None:
 
 
 def capture_tensors(
-    X: object, feature_names: tuple[str, ...] | None, settings: "Settings", limiter: ByteBudget
+    X: object, state: "State", settings: "Settings", limiter: ByteBudget
 ) -> tuple[Input, Picked | None]:
     """What is captured of a module's input, before the call. Never raises.
 
     Args:
         X: what `open_call` answered.
-        feature_names, settings, limiter: as `capture_input` takes them.
+        state: of the model.
+        settings, limiter: as `capture_input` takes them.
 
     Returns:
         The captured rows; of an input on a device, or one that is summarised, without cells, and the rows themselves.
     """
     if type(X) is not TensorSource:
-        return capture_input(X, feature_names, settings, limiter), None
+        return capture_input(X, state.feature_names, settings, limiter, state.answer_bytes), None
     selector = selector_of(settings)
     if not selector.content:
         return Input(X.rows, X.columns), None
     problem = X.problem
     if selector.hook is not None:
         if X.device is None:
-            return capture_input(X, feature_names, settings, limiter), None
+            return capture_input(X, state.feature_names, settings, limiter, state.answer_bytes), None
         problem = NO_HOOK
     try:
-        names = X.names if X.names is not None else feature_names
+        names = X.names if X.names is not None else state.feature_names
         selection = selector.select(names, X.columns)
         if problem is None:
-            rows = choose_rows(X.rows, selection.width, selector, limiter, min(X.python_columns, selection.width))
+            costly = min(X.python_columns, selection.width)
+            rows = choose_rows(X.rows, selection.width, selector, limiter, costly, state.answer_bytes)
             numbers = None if rows is None else rows.astype(np.uint32)
             captured = Input(X.rows, X.columns, selection.numeric, None, numbers, max_rows=selector.max_rows)
             device = None if X.device is None else device_of(X.parts[0].tensor)

@@ -250,7 +250,7 @@ class NativeCalls:
             or (has_rows and entry.schema is None)
             or trace.get_current_span(context).get_span_context().trace_flags.sampled
         ):
-            captured = capture_input(asked.X, state.feature_names, settings, emitter.budget)
+            captured = capture_input(asked.X, state.feature_names, settings, emitter.budget, state.answer_bytes)
             schema = captured.schema
             if has_rows:
                 entry.schema = schema
@@ -268,7 +268,7 @@ class NativeCalls:
             call.captured = None
             return call
         if captured is None:
-            captured = capture_input(asked.X, state.feature_names, settings, emitter.budget)
+            captured = capture_input(asked.X, state.feature_names, settings, emitter.budget, state.answer_bytes)
             if captured.schema is not schema:
                 # What the scope says of the columns must be true of the payload: this one call carries none.
                 entry.schema = captured.schema
@@ -336,6 +336,8 @@ class NativeCalls:
                 data = self._quick(meaning, found, captured, attributes)
             if captured.schema is not None and data is None:
                 output = Output() if found is None else meaning.read(found, captured)
+                if call.state is not None:
+                    call.state.answer_bytes = output.row_bytes
             elif asked.rows is not None:
                 captured.rows = asked.rows()
                 captured.error = None if captured.rows else UNCOUNTED

@@ -279,7 +279,7 @@ class TorchCalls:
             or (has_rows and entry.schema is None)
             or trace.get_current_span(context).get_span_context().trace_flags.sampled
         ):
-            captured, picked = capture_tensors(X, state.feature_names, settings, emitter.budget)
+            captured, picked = capture_tensors(X, state, settings, emitter.budget)
             schema = captured.schema
             if has_rows:
                 entry.schema = schema
@@ -296,7 +296,7 @@ class TorchCalls:
             entry.is_sampled = True
             return call
         if captured is None:
-            captured, picked = capture_tensors(X, state.feature_names, settings, emitter.budget)
+            captured, picked = capture_tensors(X, state, settings, emitter.budget)
             if captured.schema is not schema:
                 entry.schema = captured.schema
                 captured, picked = Input(captured.rows, captured.columns, error=COLUMNS_CHANGED), None

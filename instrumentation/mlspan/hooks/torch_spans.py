@@ -175,6 +175,7 @@ class TorchSpans:
                     span.set_attributes(attributes)
                     return
                 output, spread = answers.read(values, captured)
+                state.answer_bytes = output.row_bytes
                 if spread is not None:
                     attributes[ML_PREDICTION_ENTROPY] = spread
             elif captured.schema is not None and captured.has_cells:
