@@ -1,15 +1,14 @@
 """What a hook adds to a predict, against a bare SDK span with six attributes, in one process.
 
 Each round times the same call alone, inside a bare span, and under the hook, in turn, so that a change of the machine's
-speed meets all three: the best of a round's blocks, since what disturbs one only ever adds to it, and the median over
-rounds. The first two rows call an estimator that answers at once, so
+speed meets all three; a row gives the best of all rounds of each, since what disturbs a measurement only ever adds to
+it. Time is the thread's processor time. The first two rows call an estimator that answers at once, so
 that span and hook alone are compared; the others call a real model. Around one, both cost more than in a loop of spans,
 since the model's own work takes the processor's caches from them. Run: ``python benchmarks/bench_hook.py``.
 """
 
 import gc
 import os
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any, Final, Self
@@ -36,10 +35,10 @@ def _seconds_a_call(calls: int, *timed: Callable[[], Any]) -> list[float]:
     best = [float("inf")] * len(timed)
     for block in range(BLOCKS + 2):
         for which, call in enumerate(timed):
-            start = time.perf_counter()
+            start = time.thread_time_ns()
             for _ in range(calls):
                 call()
-            seconds = (time.perf_counter() - start) / calls
+            seconds = (time.thread_time_ns() - start) / calls * 1e-9
             if block >= 2:
                 best[which] = min(best[which], seconds)
     return best
@@ -77,15 +76,15 @@ def _case(name: str, model: Any, rows: int, columns: int, frame: bool, table: Ta
 
     calls = 100 if rows == 1 else 10
     hooks = SklearnInstrumentor()
-    found = []
+    best = [float("inf")] * 3
     for _ in range(ROUNDS):
         gc.collect()
         both = _seconds_a_call(calls, predict, inside)
         hooks.instrument(tracer_provider=provider)
         hooked = _seconds_a_call(calls, predict)[0]
         hooks.uninstrument()
-        found.append((both[0], both[1] - both[0], hooked - both[0]))
-    plain, bare, added = (statistics.median(column) for column in zip(*found, strict=True))
+        best = list(map(min, best, (*both, hooked)))
+    plain, bare, added = best[0], best[1] - best[0], best[2] - best[0]
     allowed = 1.5 * bare + (0 if rows == 1 else 300e-6)
     table.add_row(
         name,

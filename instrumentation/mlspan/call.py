@@ -4,9 +4,12 @@ A `Call` stands in the OpenTelemetry context while it runs, under `CALL`, so tha
 its own. Memory: one object a call; nothing outlives it.
 """
 
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Protocol
 
-from opentelemetry.context import create_key
+import opentelemetry.context
+from opentelemetry.context import Context, create_key, get_current
 from opentelemetry.trace import Span
 
 if TYPE_CHECKING:
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 
 CALL: Final = create_key("mlspan-call")
 """Where the running `Call` stands in the OpenTelemetry context: the guard against nested spans."""
+# The public function, or what it passes on to where that is a context variable: two frames less on each call.
+_variable = getattr(getattr(opentelemetry.context, "_RUNTIME_CONTEXT", None), "_current_context", None)
+current_context: Final[Callable[[], Context]] = _variable.get if isinstance(_variable, ContextVar) else get_current
+"""What `opentelemetry.context.get_current` answers."""
 _NO_TARGETS: Final[frozenset[int]] = frozenset()
 
 

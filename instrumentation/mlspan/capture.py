@@ -83,12 +83,8 @@ def capture_input(
             names, matrix = numbers
             rows, columns = matrix.shape
             selection = selector.select(feature_names if names is None else names, columns)
-            if rows == 1 and selection.pack is not None and matrix.dtype.char in "fd":
-                try:
-                    row = selection.pack(*matrix.tolist()[0])
-                    return Input(1, columns, selection.numeric, None, None, None, selector.max_rows, row)
-                except OverflowError:
-                    pass  # numpy makes infinities of them
+            if rows == 1 and selection.is_whole and matrix.dtype.char in "fd":
+                return Input(1, columns, selection.numeric, None, None, None, selector.max_rows, matrix.tolist()[0])
             return _capture_matrix(matrix, selection, selector, limiter, answer_bytes)
         source = open_input(X)
         rows, columns = source.rows, source.columns

@@ -1,12 +1,15 @@
 """Stage 2, capture: what the stages hand to each other: schema, captured input, captured output."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlspan import payload
-from mlspan.columns import CATEGORICAL, F4
+from mlspan.columns import CATEGORICAL, to_float32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Schema:
@@ -18,14 +21,14 @@ class Schema:
         bits: the payload's bitmap of categorical columns.
     """
 
-    __slots__ = ("_hash", "bits", "heads", "names", "types")
+    __slots__ = ("_hash", "bits", "names", "packers", "types")
 
     def __init__(self, names: tuple[str, ...], types: tuple[str, ...]) -> None:
         self.names = names
         self.types = types
         self.bits = payload.column_bits([kind == CATEGORICAL for kind in types])
         self._hash = hash((names, types))
-        self.heads: dict[int, bytes] = {}  # see `mlspan.single`
+        self.packers: dict[int, tuple[bytes, Callable[..., bytes]]] = {}  # see `mlspan.single`
 
     def __hash__(self) -> int:
         return self._hash
@@ -47,13 +50,13 @@ class Input:
         columns: columns of the call, captured or not.
         schema: the captured columns; None when nothing is captured.
         cells: (n_captured, n_columns) float32, or uint32 where a column is categorical; None when only the answers are.
-        row: the cells of a single row of numbers as bytes, where they were taken so; None: see `cells`.
+        numbers: of a single row that is all numbers, where they were taken so; None: see `cells`.
         indices: (n_captured,) uint32 row numbers, or None when all rows are captured.
         error: why columns or all of the input are not captured, without data; or None.
         max_rows: the user's bound on captured rows.
     """
 
-    __slots__ = ("_cells", "columns", "error", "indices", "max_rows", "row", "rows", "schema")
+    __slots__ = ("_cells", "columns", "error", "indices", "max_rows", "numbers", "rows", "schema")
 
     def __init__(
         self,
@@ -64,27 +67,27 @@ class Input:
         indices: NDArray[np.uint32] | None = None,
         error: str | None = None,
         max_rows: int = 1024,
-        row: bytes | None = None,
+        numbers: list[float] | None = None,
     ) -> None:
         self.rows = rows
         self.columns = columns
         self.schema = schema
         self._cells = cells
-        self.row = row
+        self.numbers = numbers
         self.indices = indices
         self.error = error
         self.max_rows = max_rows
 
     @property
     def has_cells(self) -> bool:
-        """Whether rows are captured; without making an array of a single row's bytes."""
-        return self._cells is not None or self.row is not None
+        """Whether rows are captured; without making an array of a single row's numbers."""
+        return self._cells is not None or self.numbers is not None
 
     @property
     def cells(self) -> NDArray[Any] | None:
         """See the class."""
-        if self._cells is None and self.row is not None:
-            self._cells = np.frombuffer(self.row, F4).reshape(1, -1)
+        if self._cells is None and self.numbers is not None:
+            self._cells = to_float32(np.array([self.numbers]))
         return self._cells
 
     @cells.setter

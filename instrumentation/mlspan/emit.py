@@ -189,7 +189,7 @@ class Emitter:
         """The rest of the span, in one step, and its end."""
         if method.is_fit:
             self.models.forget(model)
-        prediction = context.get(PREDICTION) if method.has_rows else None
+        prediction = context.get(PREDICTION) if context and method.has_rows else None
         captured, state, span = call.captured, call.state, call.span
         if captured is None or state is None:
             if prediction is not None:

@@ -144,8 +144,7 @@ class Meaning:
             return None
         if row is None or not captured.has_cells:
             return None
-        cells = captured.row if captured.row is not None else captured.cells.tobytes()  # type: ignore[union-attr]
-        return answer_probabilities(row, schema, cells, self.classes, max_bytes, limiter)
+        return answer_probabilities(row, captured, self.classes, max_bytes, limiter)
 
     def _is_class(self) -> bool:
         told = self._told

@@ -7,7 +7,6 @@ settings objects (a process has one).
 import re
 from collections.abc import Callable, Sequence
 from fnmatch import translate
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -35,12 +34,11 @@ class Selection:
         positions: theirs in the input, or None for the first ones.
         width: how many.
         known: the type found so far for each column of Python objects.
-        pack: makes the float32 cells of one row of numbers, in half the time that numpy takes; None where not all
-            columns are selected.
+        is_whole: whether all columns are selected, and there are any.
         source: the names the selection was made from.
     """
 
-    __slots__ = ("_schemas", "boolean", "known", "names", "numeric", "pack", "positions", "source", "width")
+    __slots__ = ("_schemas", "boolean", "is_whole", "known", "names", "numeric", "positions", "source", "width")
 
     def __init__(
         self, names: tuple[str, ...], positions: Indices | None, source: tuple[str, ...] | None = None
@@ -53,7 +51,7 @@ class Selection:
         self.numeric = Schema(names, (NUMERIC,) * len(names))
         self.boolean = Schema(names, (BOOLEAN,) * len(names))
         self._schemas: dict[tuple[str | None, ...], Schema] = {}
-        self.pack: Callable[..., bytes] | None = None
+        self.is_whole = False
 
     def schema(self, types: Sequence[str | None]) -> Schema:
         """The schema of the selected columns with these types; columns of type None are left out."""
@@ -134,8 +132,7 @@ class Selector:
         picked = [f"x{at}" if names is None else names[at] for at in chosen]
         first = chosen == list(range(len(chosen)))
         selection = Selection(distinct(picked), None if first else np.array(chosen, np.intp), names)
-        if 0 < len(chosen) == columns:
-            selection.pack = Struct(f"<{columns}f").pack
+        selection.is_whole = 0 < len(chosen) == columns
         return selection
 
     def _allowed(self, name: str) -> bool:

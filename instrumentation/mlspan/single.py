@@ -5,6 +5,7 @@ what `capture_output` and `pack` make, without numpy in between. Guarantee: what
 outputs, NaN, ids of the user's) is left to them. Memory: a header of a few bytes per schema and number of classes.
 """
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
@@ -26,7 +27,11 @@ from mlspan.payload import (
 MAX_CLASSES: Final = 64
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 _TAILS: Final = tuple(Struct(f"<i{count}f") for count in range(MAX_CLASSES + 1))
-_NUMBER: Final = Struct("<f")
+_INDEX: Final = _TAILS[0]
+_FLOAT: Final = Struct("<f")
+# Keys of `Schema.packers` beside the numbers of classes.
+_CLASS: Final = 0
+_NUMBER: Final = -1
 
 
 def answer_row(
@@ -44,19 +49,15 @@ def answer_row(
         max_bytes: bound on the payload.
         limiter: the process's byte budget, from which the payload's size is taken when there is an answer.
     """
-    schema, cells = captured.schema, captured.row
+    schema = captured.schema
     if type(result) is not np.ndarray or len(result) != 1 or schema is None:
         return None
-    if cells is None:
-        if captured.cells is None:
-            return None
-        cells = captured.cells.tobytes()
     if classes is not None and classes.outputs != 1:
         return None
     if operation == "predict_proba":
         if classes is None or result.ndim != 2 or result.dtype.kind != "f":
             return None
-        return answer_probabilities(result.tolist()[0], schema, cells, classes, max_bytes, limiter)
+        return answer_probabilities(result.tolist()[0], captured, classes, max_bytes, limiter)
     if operation != "predict" or result.ndim != 1:
         return None
     if classes is not None:
@@ -64,51 +65,78 @@ def answer_row(
         if index < 0:
             return None
         value: str | float = classes.labels[index]
-        head = schema.heads.get(0) or _head(schema, 0, PREDICTION_CLASS, SCORE_NONE, 0)
-        tail = _TAILS[0].pack(index)
+        head, pack = schema.packers.get(_CLASS) or _packer(schema, _CLASS, PREDICTION_CLASS, SCORE_NONE, "i")
+        data = _payload(head, pack, captured, _INDEX, (index,))
     else:
         if result.dtype.kind != "f":
             return None
         value = float(result[0])
         if not -_FLOAT32_MAX <= value <= _FLOAT32_MAX:
             return None
-        head = schema.heads.get(-1) or _head(schema, -1, PREDICTION_NUMBER, SCORE_NONE, 0)
-        tail = _NUMBER.pack(value)
-    data = head + cells + tail
-    if len(data) > max_bytes or not limiter.take(len(data)):
+        head, pack = schema.packers.get(_NUMBER) or _packer(schema, _NUMBER, PREDICTION_NUMBER, SCORE_NONE, "f")
+        data = _payload(head, pack, captured, _FLOAT, (value,))
+    if data is None or len(data) > max_bytes or not limiter.take(len(data)):
         return None
     return data, value, None
 
 
 def answer_probabilities(
-    row: list[float], schema: Schema, cells: bytes, classes: Classes, max_bytes: int, limiter: ByteBudget
+    row: list[float], captured: Input, classes: Classes, max_bytes: int, limiter: ByteBudget
 ) -> tuple[bytes, str, float] | None:
     """The same of probabilities that are at hand.
 
     Args:
         row: one for each class.
-        schema: of the captured row.
-        cells: its bytes.
+        captured: of the same call's input.
         classes: of the model.
         max_bytes: bound on the payload.
         limiter: the process's byte budget.
     """
-    if len(row) != len(classes.labels) or not 0 < len(row) <= MAX_CLASSES:
+    schema, count = captured.schema, len(row)
+    if schema is None or count != len(classes.labels) or not 0 < count <= MAX_CLASSES:
         return None
     score = max(row)
     total = sum(row)
     if total != total or min(row) < 0 or score > 1:  # the first: NaN
         return None
     index = row.index(score)
-    head = schema.heads.get(len(row)) or _head(schema, len(row), PREDICTION_CLASS, SCORE_PROBABILITY, len(row))
-    data = head + cells + _TAILS[len(row)].pack(index, *row)
+    head, pack = schema.packers.get(count) or _packer(
+        schema, count, PREDICTION_CLASS, SCORE_PROBABILITY, f"i{count}f", count
+    )
+    numbers = captured.numbers
+    if numbers is not None:
+        try:
+            data = pack(head, *numbers, index, *row)
+        except OverflowError:
+            return None
+    else:
+        found = _payload(head, pack, captured, _TAILS[count], (index, *row))
+        if found is None:
+            return None
+        data = found
     if len(data) > max_bytes or not limiter.take(len(data)):
         return None
     return data, classes.labels[index], score
 
 
-def _head(schema: Schema, key: int, prediction_kind: int, score_kind: int, scores: int) -> bytes:
-    """Header and column bits of a one-row payload, kept at the schema."""
-    fields = (MAGIC, VERSION, prediction_kind, score_kind, 1, 1, len(schema.names), 1, scores, 0)
-    head = schema.heads[key] = HEADER.pack(*fields) + schema.bits
-    return head
+def _payload(
+    head: bytes, pack: Callable[..., bytes], captured: Input, tail: Struct, answers: tuple[float, ...]
+) -> bytes | None:
+    """All parts of a payload in one; None where there are no cells, or where numpy makes infinities of them."""
+    if captured.numbers is not None:
+        try:
+            return pack(head, *captured.numbers, *answers)
+        except OverflowError:
+            return None
+    cells = captured.cells
+    return None if cells is None else head + cells.tobytes() + tail.pack(*answers)
+
+
+def _packer(
+    schema: Schema, key: int, prediction_kind: int, score_kind: int, answers: str, scores: int = 0
+) -> tuple[bytes, Callable[..., bytes]]:
+    """Header and column bits of a one-row payload, and what packs them with row and answers; kept at the schema."""
+    width = len(schema.names)
+    head = HEADER.pack(MAGIC, VERSION, prediction_kind, score_kind, 1, 1, width, 1, scores, 0) + schema.bits
+    found = schema.packers[key] = head, Struct(f"<{len(head)}s{width}f{answers}").pack
+    return found

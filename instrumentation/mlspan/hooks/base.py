@@ -19,10 +19,9 @@ from time import time_ns
 from typing import Any, Final
 
 import wrapt
-from opentelemetry.context import get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from mlspan.call import CALL, Call
+from mlspan.call import CALL, Call, current_context
 from mlspan.config import FIT_OPERATIONS, OPERATIONS, PAYLOAD_OPERATIONS
 from mlspan.emit import Emitter
 from mlspan.guard import guarded
@@ -64,7 +63,7 @@ class Traced:
 
     def __call__(self, original: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call the original, in a span if this is the outermost call of a model."""
-        context = get_current()
+        context = current_context()
         outer = context.get(CALL)
         try:
             if outer is None or not outer.active:  # type: ignore[attr-defined]  # only we set this key

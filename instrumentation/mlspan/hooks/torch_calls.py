@@ -12,12 +12,11 @@ from contextvars import ContextVar
 from time import time_ns
 from typing import Any, Final
 
-import opentelemetry.context
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from mlspan.call import CALL
+from mlspan.call import CALL, current_context
 from mlspan.captured import Input
 from mlspan.config import TRAIN
 from mlspan.emit import COLUMNS_CHANGED, SPAN, Emitter
@@ -52,9 +51,6 @@ def _suppressing() -> frozenset[Any]:
 
 
 _SUPPRESSED: Final = _suppressing()
-# The public function, or what it passes on to where that is a context variable: two frames less on each call.
-_variable = getattr(getattr(opentelemetry.context, "_RUNTIME_CONTEXT", None), "_current_context", None)
-_current_context: Final[Callable[[], Context]] = _variable.get if isinstance(_variable, ContextVar) else get_current
 _BARE: Final = Passing()
 _PASS: Final = Passing()
 
@@ -94,7 +90,7 @@ class TorchCalls:
         known: Known | Passing | Within | None = None
         try:
             # In line, since most calls of a process that samples end here.
-            context = _current_context()
+            context = current_context()
             if self._provider is None:
                 self._find_provider()
             span: Any = context.get(SPAN)

@@ -189,8 +189,6 @@ class TorchSpans:
     def _quick(self, values: Any, captured: Input, answers: Answers, attributes: dict[str, Any]) -> bytes | None:
         """The payload of a single row in one step, and its answer in words; None: the general way."""
         settings, budget = self._emitter.settings, self._emitter.budget
-        schema = captured.schema
-        assert schema is not None
         if answers.form == "values" and values.size == 1:
             found = answer_row("predict", values.reshape(1), captured, None, settings.max_bytes, budget)
             if found is None:
@@ -205,8 +203,7 @@ class TorchSpans:
             return None
         if row is None:
             return None
-        cells = captured.row if captured.row is not None else captured.cells.tobytes()  # type: ignore[union-attr]
-        quick = answer_probabilities(row, schema, cells, answers.classes, settings.max_bytes, budget)
+        quick = answer_probabilities(row, captured, answers.classes, settings.max_bytes, budget)
         if quick is None:
             return None
         attributes[ML_PREDICTION_CLASS] = quick[1]
