@@ -220,6 +220,15 @@ def test_functional_transforms(hooked: Recorder) -> None:
     assert set(hooked.names()) == {"predict Mlp"}
 
 
+def test_differentiated_by_its_parameters(hooked: Recorder) -> None:
+    """A model whose parameters are stood in for, at its very first call, answers as before."""
+    model = Mlp().eval()
+    values = {name: value.detach() for name, value in model.named_parameters()}
+    gradients = torch.func.grad(lambda given: torch.func.functional_call(model, given, (X,)).sum())(values)
+    assert {name: value.shape for name, value in gradients.items()} == {n: v.shape for n, v in values.items()}
+    assert hooked.names() == ["predict Mlp"]
+
+
 def test_fake_tensors(hooked: Recorder) -> None:
     """Under a dispatch mode (fake tensors, counters of operations) calls pass untouched."""
     from torch._subclasses.fake_tensor import FakeTensorMode

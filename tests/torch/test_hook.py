@@ -326,6 +326,18 @@ def test_loaded_parameters_are_another_version(hooked: Recorder) -> None:
     assert versions[0] != versions[1] == versions[2] != versions[3]
 
 
+def test_lazy_parameters(hooked: Recorder) -> None:
+    """A model whose parameters get their values at the first call has a version from the second one on."""
+    model = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(2)).eval()
+    with torch.no_grad():
+        for _ in range(3):
+            model(X)
+    versions = [(span.attributes or {}).get("ml.model.version") for span in hooked.spans()]
+    assert versions[0] is None
+    assert isinstance(versions[1], str)
+    assert versions[2] == versions[1]
+
+
 def test_user_hooks_run_once(hooked: Recorder) -> None:
     """Forward hooks and pre-hooks of the user's, on modules and global ones, run as before and may change values."""
     model = Outer().eval()

@@ -12,6 +12,7 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from typing import Any, Final
@@ -87,9 +88,9 @@ class Known:
         return True
 
     def note(self, model: Any) -> None:
-        """The version has just been made."""
-        self.is_stale = False
+        """The version has just been made; of a model that has parameters without values yet, not for long."""
         found = [tensor for _, tensor in tensors_of(model, parameters_only=True)]
+        self.is_stale = any(map(_is_lazy, found))
         probes = []
         for tensor in (found[:1] + found[-1:])[:PROBES]:
             try:
@@ -174,10 +175,12 @@ def tensors_of(module: Any, parameters_only: bool = False) -> Iterator[tuple[str
 
 @guarded("torch: fingerprint", None)
 def fingerprint(model: Any) -> str | None:
-    """The version of a model that was given none; None where a device must not be read now."""
+    """The version of a model that was given none; None before it has values, or where a device must not be read now."""
     torch = sys.modules["torch"]
     hasher = blake2b(digest_size=DIGEST_BYTES)
     found = sorted(tensors_of(model), key=lambda pair: pair[0])
+    if any(_is_lazy(tensor) for _, tensor in found):
+        return None
     heads = [f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in found]
     samples: list[Any] = []
     on_devices: dict[Any, list[int]] = {}
@@ -203,8 +206,14 @@ def fingerprint(model: Any) -> str | None:
         for head, sample in zip(heads, samples, strict=True):
             hasher.update(head.encode())
             if sample is not None:
-                hasher.update(np.ascontiguousarray(array_of(plain(sample))).tobytes())
+                with suppress(RuntimeError, TypeError, NotImplementedError):  # while something is differentiated by it
+                    hasher.update(np.ascontiguousarray(array_of(plain(sample))).tobytes())
     return FINGERPRINT_PREFIX + hasher.hexdigest()
+
+
+def _is_lazy(tensor: Any) -> bool:
+    """Whether it gets its shape and values at the first call (``LazyLinear``)."""
+    return hasattr(tensor, "materialize")
 
 
 def _sample(tensor: Any) -> Any:
