@@ -31,7 +31,7 @@ from mlspan.columns import (
     to_float32,
 )
 from mlspan.guard import failed, warn_once
-from mlspan.inputs import Block, Indices, Source, UnsupportedInputError, numbers_of, open_input
+from mlspan.inputs import Block, FrameSource, Indices, Source, UnsupportedInputError, numbers_of, open_input
 from mlspan.packing import pack
 from mlspan.sampling import row_bound, sample
 from mlspan.selection import MAX_COLUMNS, Selection, Selector, distinct, selector_of
@@ -136,6 +136,11 @@ def _capture_source(
 ) -> Input:
     names = source.names if source.names is not None else feature_names
     selection = selector.select(names, source.columns)
+    if source.rows == 1 and selection.is_whole and selector.hook is None and type(source) is FrameSource:
+        row = source.row(selector.codes, selection.known)
+        if row is not None:
+            schema = selection.schema(row[0])
+            return Input(1, source.columns, schema, None, None, None, selector.max_rows, row[1])
     python_columns = min(source.python_columns, selection.width)
     indices = choose_rows(source.rows, selection.width, selector, limiter, python_columns, answer_bytes)
     found = read_cells(source, selection, selector, indices)
@@ -208,7 +213,16 @@ def _encode(
                 for at in slots:
                     types[at] = kind
                 continue
-            matrix = _matrix(values, kind, any(selection.known[at] == CATEGORICAL for at in slots))
+            letter = values.dtype.kind
+            if letter in "fiub" and len(slots) < width and type(values) is np.ndarray:
+                with np.errstate(over="ignore", invalid="ignore"):
+                    floats[:, slot] = values
+                kind = kind or (BOOLEAN if letter == "b" else NUMERIC)  # noqa: PLW2901 - what the dtype says
+                for at in slots:
+                    types[at] = kind
+                continue
+            known = letter == "O" and any(selection.known[at] == CATEGORICAL for at in slots)
+            matrix = _matrix(values, kind, known)
             if matrix is None:
                 for at, position in enumerate(slots):
                     _encode_column(position, values[:, at], None, selection, selector, types, bits)

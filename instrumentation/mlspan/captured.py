@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan import payload
-from mlspan.columns import CATEGORICAL, to_float32
+from mlspan.columns import CATEGORICAL, F4, U4, to_float32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,8 @@ class Input:
         columns: columns of the call, captured or not.
         schema: the captured columns; None when nothing is captured.
         cells: (n_captured, n_columns) float32, or uint32 where a column is categorical; None when only the answers are.
-        numbers: of a single row that is all numbers, where they were taken so; None: see `cells`.
+        numbers: the cells of a single row as Python's numbers, codes of categories among them, where they were taken
+            so; None: see `cells`.
         indices: (n_captured,) uint32 row numbers, or None when all rows are captured.
         error: why columns or all of the input are not captured, without data; or None.
         max_rows: the user's bound on captured rows.
@@ -87,12 +88,24 @@ class Input:
     def cells(self) -> NDArray[Any] | None:
         """See the class."""
         if self._cells is None and self.numbers is not None:
-            self._cells = to_float32(np.array([self.numbers]))
+            self._cells = self._row()
         return self._cells
 
     @cells.setter
     def cells(self, cells: NDArray[Any] | None) -> None:
         self._cells = cells
+
+    def _row(self) -> NDArray[Any]:
+        assert self.numbers is not None
+        types = () if self.schema is None else self.schema.types
+        if CATEGORICAL not in types:
+            return to_float32(np.array([self.numbers], np.float64))
+        bits = np.empty((1, len(self.numbers)), U4)
+        floats = bits.view(F4)
+        with np.errstate(over="ignore"):
+            for at, (kind, value) in enumerate(zip(types, self.numbers, strict=True)):
+                (bits if kind == CATEGORICAL else floats)[0, at] = value
+        return bits
 
 
 class Output:

@@ -113,6 +113,13 @@ class TextCodes(dict[Any, int]):
         codes: NDArray[np.uint32] = self._table(column)[positions + 1]
         return codes
 
+    def of_category(self, position: int, labels: Any) -> int:
+        """Code of one value of a categories column, whose list of labels stands for itself."""
+        known = self._tables.get(id(labels))
+        if known is not None and known[0]() is labels:
+            return int(known[1][position + 1])
+        return int(self.of_categories(Categories(np.array([position]), labels, labels))[0])
+
     def _table(self, column: Categories) -> NDArray[np.uint32]:
         owner = column.owner
         known = self._tables.get(id(owner)) if owner is not None else None

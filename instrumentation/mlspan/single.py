@@ -14,6 +14,7 @@ import numpy as np
 from mlspan.budget import ByteBudget
 from mlspan.captured import Input, Schema
 from mlspan.classes import Classes
+from mlspan.columns import CATEGORICAL
 from mlspan.payload import (
     HEADER,
     MAGIC,
@@ -138,5 +139,6 @@ def _packer(
     """Header and column bits of a one-row payload, and what packs them with row and answers; kept at the schema."""
     width = len(schema.names)
     head = HEADER.pack(MAGIC, VERSION, prediction_kind, score_kind, 1, 1, width, 1, scores, 0) + schema.bits
-    found = schema.packers[key] = head, Struct(f"<{len(head)}s{width}f{answers}").pack
+    cells = "".join("I" if kind == CATEGORICAL else "f" for kind in schema.types)
+    found = schema.packers[key] = head, Struct(f"<{len(head)}s{cells}{answers}").pack
     return found

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import decimal
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.testing import assert_array_equal
 from mlspan.budget import ByteBudget
 from mlspan.capture import Input, capture_input
 from mlspan.config import Settings
+from mlspan.inputs.pandas_blocks import parts_of
 from mlspan.sampling import seed
 from tests.instrumentation.inputs import capture, code, columns
 
@@ -84,6 +86,26 @@ def test_one_row_is_captured_like_many(row: int) -> None:
     capture_input(FRAME, None, settings, budget)  # which types the object columns hold is known then
     single = columns(capture_input(FRAME.iloc[[row]], None, settings, budget))
     assert single == {name: (kind, cells[row : row + 1]) for name, (kind, cells) in EXPECTED.items()}
+
+
+@pytest.mark.parametrize("rows", [slice(0, 2), slice(0, 1), slice(1, 2)])
+def test_blocks_and_public_methods_agree(rows: slice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read block by block is what pandas' public methods say, with and without all of the columns."""
+    frame = FRAME.iloc[rows]
+    assert parts_of(frame, len(frame.columns)) is not None
+    for settings in (Settings(), Settings(deny=("float*", "text", "zoned")), Settings(max_columns=5)):
+        capture_input(FRAME, None, settings, ByteBudget())  # which types the object columns hold is known then
+        by_blocks = columns(capture_input(frame, None, settings, ByteBudget()))
+        with monkeypatch.context() as patch:
+            patch.setattr("mlspan.inputs.pandas.parts_of", lambda *_: None)
+            assert columns(capture_input(frame, None, settings, ByteBudget())) == by_blocks
+
+
+def test_blocks_that_are_not_as_expected_are_left_alone() -> None:
+    """Another number of columns than the frame has, other attributes: the public methods read it."""
+    assert parts_of(FRAME, 3) is None
+    assert parts_of(SimpleNamespace(_mgr=SimpleNamespace(blocks=[None])), 1) is None
+    assert parts_of(SimpleNamespace(), 1) is None
 
 
 def test_many_rows_are_captured_like_few() -> None:

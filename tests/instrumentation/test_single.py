@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlspan.budget import ByteBudget
@@ -47,6 +48,29 @@ def test_equals_the_general_way(operation: str, result: Any, classes: Any) -> No
     assert data == pack(captured, output, SETTINGS, ByteBudget())
     assert (value, score) == (output.value, output.score)
     assert type(value) is type(output.value)
+
+
+@pytest.mark.parametrize("number", [1.5, np.nan, 1e300])
+def test_a_row_of_several_types(number: float) -> None:
+    """Numbers, counts, texts, categories, flags and dates of one row of a frame, in one step."""
+    frame = pd.DataFrame({"number": [number], "count": [3], "text": ["a"], "flag": [True]})
+    frame["category"] = pd.Categorical(["b"], ["a", "b"])
+    frame["when"] = pd.to_datetime(["2020-01-01"])
+    captured = capture_input(frame, None, SETTINGS, ByteBudget())
+    assert captured.numbers is not None
+    many = capture_input(pd.concat([frame, frame]), None, SETTINGS, ByteBudget())
+    assert captured.schema == many.schema
+    assert captured.cells is not None
+    assert many.cells is not None
+    assert captured.cells.view(np.uint32).tolist() == many.cells[:1].view(np.uint32).tolist()
+    result = np.array([[0.25, 0.75]])
+    quick = answer_row("predict_proba", result, captured, BINARY, SETTINGS.max_bytes, ByteBudget())
+    if number > 1e38:  # infinite, as numpy has it
+        assert quick is None
+    else:
+        assert quick is not None
+        output = capture_output("predict_proba", result, captured, BINARY)
+        assert quick[0] == pack(captured, output, SETTINGS, ByteBudget())
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,16 @@ from mlspan.inputs.polars import PolarsSource
 from mlspan.inputs.sparse import SparseSource
 from mlspan.inputs.texts import TextSource
 
-__all__ = ["ArraySource", "Block", "Indices", "Source", "UnsupportedInputError", "numbers_of", "open_input"]
+__all__ = [
+    "ArraySource",
+    "Block",
+    "FrameSource",
+    "Indices",
+    "Source",
+    "UnsupportedInputError",
+    "numbers_of",
+    "open_input",
+]
 
 _Opener = Callable[[Any], Source]
 

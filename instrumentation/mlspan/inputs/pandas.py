@@ -1,9 +1,9 @@
-"""Stage 2, capture: pandas data frames and series, by their public methods only.
+"""Stage 2, capture: pandas data frames and series, by their blocks, else by their public methods.
 
-What a frame costs is the number of pandas calls, not of cells: a column by name takes 10 µs, the list of dtypes 14
-µs, a whole frame of one dtype as an array 1 µs. So the layout (names, how each column is read) is kept for each set
-of columns, frames of numbers are read in one call, and one-row frames of mixed columns as one row. Memory: at most
-256 layouts; columns objects are referred to weakly.
+What a frame costs is the number of pandas calls, not of cells. A frame of one dtype is an array after one call; others
+are read block by block (pandas_blocks.py). Where the blocks are not as we know them, the layout (names, how each column
+is read) that is kept for each set of columns saves what can be saved. Memory: at most 256 layouts; columns objects are
+referred to weakly.
 """
 
 import weakref
@@ -13,44 +13,38 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, Categories, Values, number_of
+from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, Categories, TextCodes, Values, number_of
 from mlspan.inputs.arrow import arrow_values
 from mlspan.inputs.base import Block, Indices
+from mlspan.inputs.pandas_blocks import (
+    ARROW,
+    ARROW_BOOL,
+    ARROW_NUMBER,
+    BOOL,
+    CATEGORY,
+    COMPLEX,
+    FLOAT,
+    NULLABLE,
+    NULLABLE_BOOL,
+    OBJECT,
+    SPARSE,
+    STRING,
+    TIME,
+    Part,
+    parts_of,
+    reader_of,
+    selected,
+)
+from mlspan.inputs.pandas_row import read_row
 from mlspan.inputs.texts import TextSource, looks_like_text
 
 MAX_LAYOUTS: Final = 256
 
-# How a column is read.
-_FLOAT: Final = "f"  # numpy numbers
-_BOOL: Final = "b"
-_TIME: Final = "t"
-_CATEGORY: Final = "c"
-_STRING: Final = "s"
-_NULLABLE: Final = "n"
-_NULLABLE_BOOL: Final = "N"
-_SPARSE: Final = "p"
-_ARROW: Final = "a"
-_ARROW_NUMBER: Final = "A"
-_ARROW_BOOL: Final = "B"
-_COMPLEX: Final = "x"
-_OBJECT: Final = "o"
-
-_EXTENSIONS: Final = {
-    "CategoricalDtype": _CATEGORY,
-    "StringDtype": _STRING,
-    "BooleanDtype": _NULLABLE_BOOL,
-    "DatetimeTZDtype": _TIME,
-    "SparseDtype": _SPARSE,
-    **dict.fromkeys(
-        [f"{sign}Int{bits}Dtype" for sign in ("", "U") for bits in (8, 16, 32, 64)] + ["Float32Dtype", "Float64Dtype"],
-        _NULLABLE,
-    ),
-}
-_PYTHON: Final = frozenset({_STRING, _OBJECT, _ARROW})
+_PYTHON: Final = frozenset({STRING, OBJECT, ARROW})
 _ROW_TYPES: Final = {
-    **dict.fromkeys((_FLOAT, _TIME, _NULLABLE, _SPARSE, _ARROW_NUMBER), NUMERIC),
-    **dict.fromkeys((_BOOL, _NULLABLE_BOOL, _ARROW_BOOL), BOOLEAN),
-    **dict.fromkeys((_CATEGORY, _STRING), CATEGORICAL),
+    **dict.fromkeys((FLOAT, TIME, NULLABLE, SPARSE, ARROW_NUMBER), NUMERIC),
+    **dict.fromkeys((BOOL, NULLABLE_BOOL, ARROW_BOOL), BOOLEAN),
+    **dict.fromkeys((CATEGORY, STRING), CATEGORICAL),
 }
 
 
@@ -61,15 +55,17 @@ class Layout:
         labels: the columns' own labels.
         names: the same as texts; those of several levels joined by ".".
         distinct: whether a label names one column.
+        types: of the labels.
         uniform: whether the last frame held numpy numbers of one dtype, so that the next may be an array already.
     """
 
-    __slots__ = ("_readers", "distinct", "labels", "names", "uniform")
+    __slots__ = ("_readers", "distinct", "labels", "names", "types", "uniform")
 
     def __init__(self, labels: tuple[Any, ...]) -> None:
         self.labels = labels
         self.names = tuple(map(_name, labels))
         self.distinct = len(set(labels)) == len(labels)
+        self.types = tuple(map(type, labels))
         self.uniform = False
         self._readers: dict[tuple[type, ...], str] = {}
 
@@ -79,11 +75,11 @@ class Layout:
         kinds = tuple(map(type, dtypes))
         readers = self._readers.get(kinds)
         if readers is None:
-            readers = "".join(map(_reader, dtypes))
+            readers = "".join(map(reader_of, dtypes))
             # The class of Arrow-backed dtypes does not tell what they hold.
             if len(self._readers) < MAX_LAYOUTS and "ArrowDtype" not in {kind.__name__ for kind in kinds}:
                 self._readers[kinds] = readers
-        uniform = self.uniform = readers == _FLOAT * len(readers) and len(set(kinds)) == 1
+        uniform = self.uniform = readers == FLOAT * len(readers) and len(set(kinds)) == 1
         return readers, uniform
 
 
@@ -91,7 +87,7 @@ class FrameSource:
     """A pandas DataFrame."""
 
     __slots__ = (
-        *("_frame", "_layout", "_readers", "_uniform"),
+        *("_frame", "_layout", "_parts", "_readers", "_uniform"),
         *("columns", "names", "python_columns", "rows"),
     )
 
@@ -102,20 +98,54 @@ class FrameSource:
         self.rows = len(frame.index)
         self.names = layout.names
         self.columns = len(layout.names)
-        self.python_columns = 0
         self._readers = ""
         self._uniform = True
+        self._parts = parts_of(frame, self.columns)
+        if self._parts is not None:
+            self.python_columns = sum(len(part.places) for part in self._parts if part.reader in _PYTHON)
+            layout.uniform = len(self._parts) == 1 and self._parts[0].reader == FLOAT
+            return
         self._readers, self._uniform = layout.readers(frame)
         self.python_columns = sum(map(self._readers.count, _PYTHON))
 
+    def row(self, codes: TextCodes, known: list[str | None]) -> tuple[list[str], list[float]] | None:
+        """Types and cells of the only row, as `read_row` makes them; None: see `read`."""
+        return None if self._parts is None else read_row(self._parts, self.columns, codes, known)
+
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
-        """One matrix of all columns that are numpy numbers, one block for each other column."""
-        if self._readers == _FLOAT * len(self._readers):
+        """One matrix for all columns of a dtype of numpy's, one block for each other column."""
+        if self._parts is not None:
+            slots = None
+            if positions is not None or width < self.columns:
+                slots = np.full(self.columns, -1, np.intp)
+                slots[slice(width) if positions is None else positions] = np.arange(width)
+            return self._by_parts(self._parts, indices, slots)
+        if self._readers == FLOAT * len(self._readers):
             return [Block(slice(0, width), self._numbers(indices, positions, width))]
         at = list(range(width)) if positions is None else positions.tolist()
         if self.rows == 1:
             return self._row(at)
         return self._by_column(indices, at)
+
+    def _by_parts(self, parts: list[Part], indices: Indices | None, slots: Indices | None) -> Iterable[Block]:
+        row: dict[str, tuple[list[int], list[Any]]] = {}
+        for part in parts:
+            places, values = selected(part, slots)
+            if not len(places):
+                continue
+            reader = part.reader
+            if type(values) is np.ndarray and reader != OBJECT:
+                yield Block(places, values.T if indices is None else values[:, indices].T)
+            elif type(values) is np.ndarray:
+                for slot, column in zip(places.tolist(), values, strict=True):
+                    yield Block(slot, column if indices is None else column[indices])
+            elif self.rows != 1 or reader not in _ROW_TYPES or reader == CATEGORY:
+                yield Block(int(places[0]), *_read(reader, values, indices))
+            else:
+                found = row.setdefault(_ROW_TYPES[reader], ([], []))
+                found[0].append(int(places[0]))
+                found[1].append(values[0])
+        yield from _one_row(row)
 
     def _numbers(self, indices: Indices | None, positions: Indices | None, width: int) -> NDArray[Any]:
         frame = self._frame
@@ -133,25 +163,19 @@ class FrameSource:
         """A single row, as Python values: one block for each kind of column."""
         values = self._frame.iloc[0].tolist()
         readers = self._readers
-        slots: dict[str | None, list[int]] = {NUMERIC: [], BOOLEAN: [], CATEGORICAL: []}
+        slots: dict[str, list[int]] = {NUMERIC: [], BOOLEAN: [], CATEGORICAL: []}
         for slot, j in enumerate(at):
             kind = _ROW_TYPES.get(readers[j])
             if kind is not None:
                 slots[kind].append(slot)
-            elif readers[j] == _COMPLEX:
+            elif readers[j] == COMPLEX:
                 yield Block(slot, np.zeros(1, np.complex64))
             else:
                 yield Block(slot, [values[j]])
-        for kind, found in slots.items():
-            if found:
-                row = [values[at[slot]] for slot in found]
-                if kind is CATEGORICAL:
-                    yield Block(np.array(found), np.fromiter(row, object, len(row)).reshape(1, -1), CATEGORICAL)
-                else:
-                    yield Block(np.array(found), np.array([list(map(number_of, row))], np.float64), kind)
+        yield from _one_row({kind: (found, [values[at[slot]] for slot in found]) for kind, found in slots.items()})
 
     def _by_column(self, indices: Indices | None, at: list[int]) -> Iterable[Block]:
-        grouped = [slot for slot, j in enumerate(at) if self._readers[j] == _FLOAT]
+        grouped = [slot for slot, j in enumerate(at) if self._readers[j] == FLOAT]
         if len(grouped) > 4:  # cheaper together
             frame = self._frame.take([at[slot] for slot in grouped], axis=1)
             if indices is not None:
@@ -169,6 +193,17 @@ class FrameSource:
         if self._layout.distinct:
             return self._frame[self._layout.labels[j]].array
         return self._frame.iloc[:, j].array
+
+
+def _one_row(found: dict[str, tuple[list[int], list[Any]]]) -> Iterable[Block]:
+    """Python values of a single row: one block for each type; the slots and the values of each."""
+    for kind, (slots, row) in found.items():
+        if not slots:
+            continue
+        if kind is CATEGORICAL:
+            yield Block(np.array(slots), np.fromiter(row, object, len(row)).reshape(1, -1), CATEGORICAL)
+        else:
+            yield Block(np.array(slots), np.array([list(map(number_of, row))], np.float64), kind)
 
 
 def numbers_of(frame: Any) -> tuple[tuple[str, ...], NDArray[Any]] | None:
@@ -194,45 +229,33 @@ def numbers_of(frame: Any) -> tuple[tuple[str, ...], NDArray[Any]] | None:
 def open_series(series: Any) -> "FrameSource | TextSource":
     """A series of texts is documents; of anything else, one column."""
     name = "x0" if series.name is None else _name(series.name)
-    if _reader(series.dtype) in _PYTHON and looks_like_text(series.head(16).tolist()):
+    if reader_of(series.dtype) in _PYTHON and looks_like_text(series.head(16).tolist()):
         return TextSource(series.array, name)
     return FrameSource(series.to_frame(name))
 
 
 def _read(reader: str, array: Any, indices: Indices | None) -> tuple[Values, str | None]:
     """The sampled values of one column, and its type where the dtype does not tell."""
-    if reader == _CATEGORY:
+    if reader == CATEGORY:
         codes = np.asarray(array.codes)
         labels = array.categories
         return Categories(codes if indices is None else codes[indices], labels, labels), None
-    if reader in (_STRING, _ARROW, _ARROW_NUMBER, _ARROW_BOOL) and hasattr(array, "__arrow_array__"):
+    if reader in (STRING, ARROW, ARROW_NUMBER, ARROW_BOOL) and hasattr(array, "__arrow_array__"):
         values, kind = arrow_values(array.__arrow_array__(), indices)
-        return values, CATEGORICAL if reader == _STRING else kind
-    if reader in (_FLOAT, _BOOL, _COMPLEX) or isinstance(array.dtype, np.dtype):
+        return values, CATEGORICAL if reader == STRING else kind
+    if reader in (FLOAT, BOOL, COMPLEX) or isinstance(array.dtype, np.dtype):
         plain = array.to_numpy()
         return plain if indices is None else plain[indices], None
     sampled = array if indices is None else array.take(indices)
-    if reader == _TIME:  # a time zone's dates as dates in UTC
+    if reader == TIME:  # a time zone's dates as dates in UTC
         kind = "m8" if getattr(array.dtype, "kind", "M") == "m" else "M8"
         return np.asarray(sampled, f"{kind}[ns]"), None
-    if reader in (_NULLABLE, _NULLABLE_BOOL):
+    if reader in (NULLABLE, NULLABLE_BOOL):
         numbers = sampled.to_numpy(np.float64, na_value=np.nan)
-        return numbers, BOOLEAN if reader == _NULLABLE_BOOL else NUMERIC
-    if reader == _SPARSE:
+        return numbers, BOOLEAN if reader == NULLABLE_BOOL else NUMERIC
+    if reader == SPARSE:
         return np.asarray(sampled), None
-    return sampled.tolist(), CATEGORICAL if reader == _STRING else None
-
-
-def _reader(dtype: Any) -> str:
-    if isinstance(dtype, np.dtype):
-        if dtype.kind in "fiu":
-            return _FLOAT
-        return {"b": _BOOL, "M": _TIME, "m": _TIME, "c": _COMPLEX}.get(dtype.kind, _OBJECT)
-    name = type(dtype).__name__
-    if name == "ArrowDtype":
-        numbers = dict.fromkeys("iufMm", _ARROW_NUMBER)
-        return {**numbers, "b": _ARROW_BOOL, "U": _STRING}.get(dtype.kind, _ARROW)
-    return _EXTENSIONS.get(name, _OBJECT)
+    return sampled.tolist(), CATEGORICAL if reader == STRING else None
 
 
 def _name(label: Any) -> str:
@@ -241,6 +264,7 @@ def _name(label: Any) -> str:
 
 _by_columns: dict[int, "tuple[weakref.ref[Any], Layout]"] = {}
 _by_labels: dict[tuple[Any, ...], Layout] = {}
+_last: tuple[Any, Layout] = (None, Layout(()))
 
 
 def _layout(columns: Any) -> Layout:
@@ -248,12 +272,24 @@ def _layout(columns: Any) -> Layout:
     known = _by_columns.get(id(columns))
     if known is not None and known[0]() is columns:
         return known[1]
+    global _last  # noqa: PLW0603 - of the call before, which most likely had the same columns
+    arrow = getattr(columns.array, "__arrow_array__", None) if columns.nlevels == 1 else None
+    texts = None if arrow is None else arrow()
+    if texts is not None and type(texts) is type(_last[0]) and texts.equals(_last[0]):
+        # A list of an index of Arrow's texts takes 20 µs, a comparison one.
+        return _remember(columns, _last[1])
     labels = tuple(columns.tolist())
     layout = _by_labels.get(labels)
-    if layout is None or tuple(map(type, layout.labels)) != tuple(map(type, labels)):
+    if layout is None or layout.types != tuple(map(type, labels)):
         if len(_by_labels) >= MAX_LAYOUTS:
             _by_labels.clear()
         layout = _by_labels[labels] = Layout(labels)
+    if texts is not None:
+        _last = texts, layout
+    return _remember(columns, layout)
+
+
+def _remember(columns: Any, layout: Layout) -> Layout:
     if len(_by_columns) >= MAX_LAYOUTS:
         _by_columns.clear()
     _by_columns[id(columns)] = (weakref.ref(columns), layout)
