@@ -27,6 +27,9 @@ from mlspan.hooks.sklearn import SklearnInstrumentor
 
 ROUNDS: Final = 15
 BLOCKS: Final = 10
+ARRAY: Final = "array"
+FRAME: Final = "DataFrame"
+MIXED: Final = "DataFrame of numbers, counts and texts"
 SIX: Final[dict[str, str | int | float]] = {"a": "predict", "b": "fraud-model", "c": "7", "d": 1, "e": 30, "f": 0.5}
 
 
@@ -58,13 +61,25 @@ class AtOnce(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         return self.answer_
 
 
-def _case(name: str, model: Any, rows: int, columns: int, frame: bool, table: Table, provider: TracerProvider) -> None:
+def _frame(values: Any, is_mixed: bool) -> pd.DataFrame:
+    """Columns with names; mixed: of ten, seven hold numbers, two counts, one texts."""
+    found: dict[str, Any] = {}
+    for j, column in enumerate(values.T):
+        kind = j % 10 if is_mixed else 0
+        texts = pd.Series([f"kind {int(value) % 5}" for value in column * 10]) if kind == 9 else None
+        found[f"feature_{j}"] = texts if texts is not None else (column * 10).astype(int) if kind > 6 else column
+    return pd.DataFrame(found) if is_mixed else pd.DataFrame(values, columns=list(found))
+
+
+def _case(name: str, model: Any, rows: int, columns: int, what: str, table: Table, provider: TracerProvider) -> None:
     rng = np.random.default_rng(0)
     fit: Any = rng.standard_normal((500, columns))
     x: Any = rng.standard_normal((rows, columns))
-    if frame:
-        fit, x = (pd.DataFrame(a, columns=[f"feature_{j}" for j in range(columns)]) for a in (fit, x))
+    if what != ARRAY:
+        fit, x = (_frame(values, what == MIXED) for values in (fit, x))
     model.fit(fit, rng.integers(0, 2, 500))
+    if isinstance(model, AtOnce):
+        model.answer_ = np.tile(model.answer_, (rows, 1))
     tracer = provider.get_tracer("bare")
 
     def predict() -> None:
@@ -105,15 +120,15 @@ def main() -> None:
         title="what a hook adds to predict_proba, against a bare span with six attributes",
     )
     cases = (
-        *((AtOnce, 1, 30, frame) for frame in (False, True)),
-        *((LogisticRegression, 1, 30, frame) for frame in (False, True)),
-        *((LogisticRegression, 10_000, columns, False) for columns in (10, 100)),
-        (LogisticRegression, 10_000, 100, True),
+        *((AtOnce, 1, 30, what) for what in (ARRAY, FRAME, MIXED)),
+        *((LogisticRegression, 1, 30, what) for what in (ARRAY, FRAME)),
+        *((LogisticRegression, 10_000, columns, ARRAY) for columns in (10, 100)),
+        (LogisticRegression, 10_000, 100, FRAME),
+        (AtOnce, 10_000, 100, MIXED),
     )
-    for kind, rows, columns, frame in cases:
-        what = "DataFrame" if frame else "array"
-        _case(f"{kind.__name__}, {rows:,} x {columns} {what}", kind(), rows, columns, frame, table, provider)
-    Console().print(table)
+    for kind, rows, columns, what in cases:
+        _case(f"{kind.__name__}, {rows:,} x {columns} {what}", kind(), rows, columns, what, table, provider)
+    Console(width=130).print(table)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ lists, structs and maps are not captured.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,13 @@ from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC
 from mlspan.inputs.base import Block, Indices
 
 _NUMBERS: Final = ("int", "uint", "float", "double", "halffloat")
+_WITHOUT_COPY: Final = frozenset(
+    {"float", "double", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+)
+"""Numbers that are numpy's as they lie there."""
+_PLAIN_TEXTS: Final = frozenset({"string", "large_string"})
+_FEW: Final = 32
+"""Texts that are sooner read one by one than gathered: to call a function of Arrow's takes as long as reading fifty."""
 _TEXTS: Final = ("string", "large_string", "dictionary")
 _TIMES: Final = ("timestamp", "date", "duration")
 
@@ -38,8 +46,15 @@ class TableSource:
 
 def arrow_values(column: Any, indices: Indices | None) -> tuple[NDArray[Any] | list[Any], str | None]:
     """The sampled values of an Arrow array or chunked array, and the column type where the dtype does not tell."""
+    if getattr(column, "num_chunks", 0) == 1:
+        column = column.chunk(0)
+    kind = str(column.type)
+    if indices is not None and kind in _WITHOUT_COPY and not column.null_count:
+        with suppress(AttributeError, ValueError):  # of several chunks; not in one piece
+            return column.to_numpy(zero_copy_only=True)[indices], NUMERIC
+    if kind in _PLAIN_TEXTS and indices is not None and len(indices) <= _FEW:
+        return [column[at].as_py() for at in indices.tolist()], CATEGORICAL
     sampled = column if indices is None else column.take(indices)
-    kind = str(sampled.type)
     if kind.startswith(_NUMBERS):
         return np.asarray(sampled.to_numpy(zero_copy_only=False)), NUMERIC
     if kind.startswith("bool"):

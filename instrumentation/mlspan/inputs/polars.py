@@ -11,12 +11,10 @@ import numpy as np
 from mlspan.columns import CATEGORICAL
 from mlspan.inputs.base import Block, Indices
 
-_ARRAYS: Final = frozenset(
-    {
-        *("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"),
-        *("Boolean", "Date", "Datetime", "Duration"),
-    }
+_NUMBERS: Final = frozenset(
+    {"Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"}
 )
+_ARRAYS: Final = _NUMBERS | {"Boolean", "Date", "Datetime", "Duration"}
 
 _TEXTS: Final = frozenset({"String", "Utf8", "Categorical", "Enum"})
 
@@ -34,13 +32,27 @@ class PolarsSource:
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
         """One block a column."""
-        frame = self._frame
+        columns = self._frame.get_columns()
         at = list(range(width)) if positions is None else positions.tolist()
-        if len(at) < self.columns:
-            frame = frame[:, at]
-        if indices is not None:
-            frame = frame[indices]
-        return [_block(slot, column) for slot, column in enumerate(frame.get_columns())]
+        if indices is None:
+            return [_block(slot, columns[j]) for slot, j in enumerate(at)]
+        # Numbers are sampled from the columns' own memory: polars takes longer to gather them.
+        numbers = np.empty((width, len(indices)), np.float32)
+        known: list[int] = []
+        others: list[int] = []
+        with np.errstate(over="ignore", invalid="ignore"):
+            for slot, j in enumerate(at):
+                column = columns[j]
+                if _base_name(column.dtype) in _NUMBERS and not column.null_count() and column.n_chunks() == 1:
+                    numbers[len(known)] = column.to_numpy()[indices]
+                    known.append(slot)
+                else:
+                    others.append(slot)
+        blocks = [Block(np.array(known, np.intp), numbers[: len(known)].T)] if known else []
+        if others:
+            gathered = self._frame[:, [at[slot] for slot in others]][indices].get_columns()
+            blocks += [_block(slot, column) for slot, column in zip(others, gathered, strict=True)]
+        return blocks
 
 
 def _block(slot: int, column: Any) -> Block:
