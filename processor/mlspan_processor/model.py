@@ -19,6 +19,7 @@ from mlspan_processor.cells import CellCounts, Reference
 from mlspan_processor.drift import Drift, Table, measure
 from mlspan_processor.label_texts import class_text, class_texts
 from mlspan_processor.learning import Learner
+from mlspan_processor.outputs import Label, answers_of, outputs_of, truth_of, unpacked
 from mlspan_processor.pending import Pending
 from mlspan_processor.quality import KINDS, Labelled
 from mlspan_processor.quality.base import MAX_CLASSES, MAX_SCORED_CLASSES
@@ -30,6 +31,8 @@ from mlspan_processor.window import Pane, Panes
 
 _VALUES_AT_ONCE: Final = 4_000_000
 _UNLABELLED_TASKS: Final = frozenset({"clustering", "transformation", "outlier_detection", "multilabel"})
+_MULTILABEL: Final = "multilabel"
+_SHOWN: Final = 10
 _NANOSECONDS: Final = 1_000_000_000
 _KEPT: Final = (
     "task", "declared", "last_seen", "spans", "unknown_weight", "rows", "late", "ahead", "unknown_features",
@@ -58,7 +61,7 @@ class Model:
     Attributes:
         name, version, slot: who it is.
         task: as its scope says.
-        classes: texts of its classes, then those that only labels had.
+        classes: texts of its classes, then those that only labels had; of a multilabel model its outputs' names.
         declared: how many of them the model itself knows.
         reference: what is normal, or None while it learns.
         given: the profile from a file, or the whole one that was learnt; None until then.
@@ -232,9 +235,9 @@ class Model:
 
     def answers(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.float32] | None, int] | None:
         """What a label can be compared with: predictions (n_rows,), scores (n_rows, width) or None, their
-        kind.
+        kind. Of a multilabel model predictions are packed (outputs.py).
 
-        None for rows that labels are not for: several outputs, clusters, outliers.
+        None for rows that labels are not for: several numbers, clusters, outliers.
         """
         kind = self._kind_of(block)
         if not kind:
@@ -243,6 +246,10 @@ class Model:
         if kind != self._kind:
             return None
         n = block.n_rows
+        if kind == _MULTILABEL:
+            self._declare(block.schema.outputs)
+            # Another process may call the outputs by other names: its rows are not for the same labels.
+            return answers_of(block) if tuple(self.classes) == block.schema.outputs else None
         if kind == "regression":
             return block.predictions[:, 0].astype(np.float64), None, SCORE_NONE
         self._declare(block.schema.classes)
@@ -254,14 +261,23 @@ class Model:
         scores = self._class_scores(block)
         return predictions, scores, block.score_kind if scores is not None else SCORE_NONE
 
-    def value_of(self, label: str | float) -> float | None:
-        """A label as class index or number; None when it is no number where one is due."""
+    @property
+    def kind(self) -> str:
+        """Of its quality: a key of KINDS, "" until the first answer."""
+        return self._kind
+
+    def value_of(self, label: Label) -> float | str:
+        """A label as class index, number or packed outputs; or why it is none for this model."""
+        if self._kind == _MULTILABEL:
+            return truth_of(label, self.classes)
+        if isinstance(label, tuple):
+            return f"label {list(label)[:_SHOWN]} is of several outputs; the model answers with one"
         if self._kind == "regression":
             try:
                 value = float(label)
             except ValueError:
-                return None
-            return value if np.isfinite(value) else None
+                value = np.nan
+            return value if np.isfinite(value) else f'label "{label}" is no number'
         if isinstance(label, str) and label in self._index:
             return float(self._index[label])
         for text in class_texts(label):
@@ -289,9 +305,12 @@ class Model:
             at = places[panes == pane]
             for kind in np.unique(columns["score_kind"][at]).tolist():
                 rows = at[columns["score_kind"][at] == kind]
+                labels, predictions = columns["label"][rows], columns["prediction"][rows]
+                if self._kind == _MULTILABEL:
+                    labels, predictions = (unpacked(one, self.declared) for one in (labels, predictions))
                 batch = Labelled(
-                    columns["label"][rows],
-                    columns["prediction"][rows].astype(np.float64),
+                    labels,
+                    predictions,
                     pending.scores(rows),
                     kind or SCORE_PROBABILITY,
                     columns["weight"][rows].astype(np.float64),
@@ -330,6 +349,8 @@ class Model:
         return KINDS[self._kind or "classification"](self.declared)
 
     def _kind_of(self, block: Block) -> str:
+        if block.schema.outputs:
+            return _MULTILABEL if outputs_of(block) else ""
         if block.schema.task in _UNLABELLED_TASKS or block.predictions.shape[1] > 1:
             return ""
         if block.prediction_kind == PREDICTION_NUMBER:

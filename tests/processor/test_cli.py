@@ -342,7 +342,7 @@ def test_labels_of_odd_types_are_rejected_one_by_one(
     code, out, err = run(capsys, "labels", str(lines), "--endpoint", processor.http)
     assert code == 1
     assert "1 labels accepted" in out + err
-    assert "row 1: label is neither text nor a number" in err
+    assert "row 1: label is a list of one number" in err
     table = tmp_path / "odd.parquet"
     parquet.write_table(pa.table({"prediction_id": ["a"], "label": pa.array([b"x"])}), table)
     code, out, err = run(capsys, "labels", str(table), "--endpoint", processor.http)

@@ -20,7 +20,7 @@ _MAX_FEATURES = 20
 _UNKNOWN = "–"
 _MAX_DETAILS = 5
 _MAX_WINDOWS = 10
-_SHOWN = ("accuracy", "f1", "roc_auc", "mae", "rmse")
+_SHOWN = ("accuracy", "f1", "f1_micro", "hamming_loss", "roc_auc", "mae", "rmse")
 """Figures that are shown window by window."""
 
 
