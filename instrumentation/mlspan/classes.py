@@ -124,6 +124,9 @@ def classes_of(model: object, task: str | None = None, names: Sequence[str] | No
         if values.ndim != 1 or not 0 < len(values) <= MAX_CLASSES:
             return None
         if task == "multilabel" and len(values) > 1:
+            # Two may be the values of each output; then only the user knows how many outputs there are.
+            if len(values) == 2 and names is not None:
+                return Classes.of_outputs(len(names), names)
             own = None if values.tolist() == list(range(len(values))) else tuple(map(text_of, values.tolist()))
             return Classes.of_outputs(len(values), names or own)
         return Classes(values)

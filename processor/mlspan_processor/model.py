@@ -19,9 +19,9 @@ from mlspan_processor.cells import CellCounts, Reference
 from mlspan_processor.drift import Drift, Table, measure
 from mlspan_processor.label_texts import class_text, class_texts
 from mlspan_processor.learning import Learner
-from mlspan_processor.outputs import Label, answers_of, outputs_of, truth_of, unpacked
+from mlspan_processor.outputs import Label, answers_of, outputs_of, truth_of, unpacked_batch
 from mlspan_processor.pending import Pending
-from mlspan_processor.quality import KINDS, Labelled
+from mlspan_processor.quality import KINDS
 from mlspan_processor.quality.base import MAX_CLASSES, MAX_SCORED_CLASSES
 from mlspan_processor.quality.losses import uneven
 from mlspan_processor.rows import Block
@@ -304,17 +304,9 @@ class Model:
         for pane in np.unique(panes).tolist():
             at = places[panes == pane]
             for kind in np.unique(columns["score_kind"][at]).tolist():
-                rows = at[columns["score_kind"][at] == kind]
-                labels, predictions = columns["label"][rows], columns["prediction"][rows]
+                batch = pending.labelled(at[columns["score_kind"][at] == kind], kind or SCORE_PROBABILITY)
                 if self._kind == _MULTILABEL:
-                    labels, predictions = (unpacked(one, self.declared) for one in (labels, predictions))
-                batch = Labelled(
-                    labels,
-                    predictions,
-                    pending.scores(rows),
-                    kind or SCORE_PROBABILITY,
-                    columns["weight"][rows].astype(np.float64),
-                )
+                    batch = unpacked_batch(batch, self.declared)
                 getattr(self.quality.at(pane * self._width), part)(batch)
 
     def drift_window(self, start: int | None = None, end: int | None = None) -> tuple[CellCounts, int, int]:
@@ -405,16 +397,3 @@ class Model:
         if width != self.declared:
             return None
         return block.scores[:, [classes.index(text) for text in self.classes[: self.declared]]]
-
-
-def bound_panes(models: list[Model], most: int) -> None:
-    """Halve the panes of the largest models until all panes of all models hold at most so many bytes."""
-    sizes = [model.drift.nbytes + model.quality.nbytes for model in models]
-    total = sum(sizes)
-    for i in sorted(range(len(models)), key=lambda one: -sizes[one]):
-        if total <= most:
-            break
-        model = models[i]
-        model.drift.coarsen(len(model.drift) // 2)
-        model.quality.coarsen(len(model.quality) // 2)
-        total += model.drift.nbytes + model.quality.nbytes - sizes[i]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan.payload import PREDICTION_CLASS, PREDICTION_NONE, SCORE_NONE, SCORE_PROBABILITY
+from mlspan_processor.quality.base import Labelled
 from mlspan_processor.rows import Block
 
 MAX_OUTPUTS: Final = 53
@@ -35,6 +36,12 @@ def unpacked(sums: NDArray[np.floating], n_outputs: int) -> NDArray[np.float64]:
     missing = np.isnan(sums)
     bits = np.where(missing, 0.0, sums).astype(np.int64)[:, None] >> np.arange(n_outputs)
     return np.where(missing[:, None], np.nan, (bits & 1).astype(np.float64))
+
+
+def unpacked_batch(batch: Labelled, n_outputs: int) -> Labelled:
+    """Labelled rows as quality takes them."""
+    labels, predictions = unpacked(batch.labels, n_outputs), unpacked(batch.predictions, n_outputs)
+    return batch._replace(labels=labels, predictions=predictions)
 
 
 def outputs_of(block: Block) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlspan_processor.quality.base import Labelled
 from mlspan_processor.runs import Keys, SortedRuns
 
 DEAD: Final = -1
@@ -171,6 +172,12 @@ class Pending:
         scores: NDArray[np.float32] = self._scores[(at[:, None] + np.arange(width)) % len(self._scores)]
         scores[~there] = np.nan
         return scores
+
+    def labelled(self, places: NDArray[np.intp], score_kind: int) -> Labelled:
+        """Rows of one width and kind of scores, as they lie here."""
+        columns = self.columns
+        labels, predictions = columns["label"][places], columns["prediction"][places]
+        return Labelled(labels, predictions, self.scores(places), score_kind, columns["weight"][places])
 
     def forget(self, slot: int) -> None:
         """Forget a model version's rows."""
