@@ -1,5 +1,6 @@
 """Multilabel models from end to end: instrumented models, spans, late labels of several outputs, published figures."""
 
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from rich.console import Console
 from sklearn import metrics
 from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import RandomForestClassifier
@@ -23,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import mlspan
+from mlspan_processor.cli.report import show_model
 from mlspan_processor.labels import Label, LabelReceipt
 from mlspan_processor.model_spans import ModelSpans, feedback_logs, feedback_spans, prediction_id
 from mlspan_processor.outputs import MAX_OUTPUTS, packed, truth_of, unpacked
@@ -345,6 +348,49 @@ def test_the_risk_has_risen() -> None:
                 assert opened == []
         told = [one for one in opened if "Hamming loss" in one["summary"]]
         assert told, opened
+
+
+def test_segments_versions_and_the_report() -> None:
+    """Each part of the rows has its figures, one that is worse is marked, versions are compared on micro F1; the report
+    shows them, and why nothing is estimated."""
+    rng = np.random.default_rng(2)
+    settings: dict[str, Any] = {"reference": {"learn_rows": 300}, "window": {"min_labels": 200, "min_rows": 200}}
+    with Rig(**settings, segments={"features": ["a"]}) as rig:
+        for step in range(6):
+            rig.clock.advance(30)
+            chunks = []
+            for version in ("7", "8"):
+                spans = ModelSpans(
+                    version=version, classes=(), task="multilabel", outputs=NAMES, seed=step * 9 + int(version)
+                )
+                spans.next_end = rig.clock.now
+                p, rows = rng.random((200, 3)).astype(np.float32), normal_rows(200, step)
+                said = (p > 0.5).astype(np.int64)
+                ids = [prediction_id(spans.add(rows[i : i + 1], said[i], p[i][None])) for i in range(200)]
+                share = np.where(rows[:, :1] > 0.7, 0.5, 0.05) if version == "8" else 0.05
+                chunks.append((spans.chunk(), ids, said ^ (rng.random(said.shape) < share)))
+            rig.clock.advance(30)
+            for chunk, ids, truth in chunks:
+                rig.send(chunk)
+                submit(rig, ids, [names_of(row) for row in truth.tolist()])
+            points = rig.flush()
+        report = rig.connector.report("fraud", "8")
+        worse = [one for one in report["judged"]["segments"] if one["worse"]]
+        assert [one["value"].partition(" ")[0] for one in worse] == ["above"]
+        assert set(worse[0]["worse"]) == {"accuracy", "f1", "f1_micro"}
+        [compared] = report["versions"]
+        assert (compared["baseline"], compared["verdict"], compared["metrics"][0]["metric"]) == (
+            "7",
+            "worse",
+            "f1_micro",
+        )
+        assert any(key[0] == "ml.version.difference" and ("ml.quality.metric", "hamming_loss") in key for key in points)
+        assert any(key[0] == "ml.segment.performance" and ("ml.quality.metric", "f1_micro") in key for key in points)
+        assert rig.counters()["failed_blocks"] == 0
+        text = io.StringIO()
+        show_model(report, Console(file=text, width=200))
+        assert "estimated performance: undecidable, because estimates are made for binary" in text.getvalue()
+        assert "f1_micro realised" in text.getvalue()
 
 
 def test_truths_are_packed_exactly() -> None:
