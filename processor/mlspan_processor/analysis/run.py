@@ -3,8 +3,8 @@
     open → which column is what → answers of all rows → task and classes → windows → the reference's features
          → each window's features, judged as they are complete → incidents over the windows
 
-Memory: answers of all rows (8 to 40 bytes each), at most 200,000 reference rows with features, and the windows that are
-open at once: one, where the file is in the order of its windows.
+Memory: answers of all rows (8 to 40 bytes each; 20 an output of a multilabel model), at most 200,000 reference rows
+with features, and the windows that are open at once: one, where the file is in the order of its windows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
