@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan.captured import EMPTY_SCHEMA, Input, Output
-from mlspan.classes import I4, Classes, classes_of
+from mlspan.classes import I4, MAX_OUTPUTS, Classes, classes_of
 from mlspan.columns import F4, U4, to_float32
 from mlspan.guard import failed
 from mlspan.payload import PREDICTION_CLASS, PREDICTION_NUMBER, SCORE_PROBABILITY, SCORE_RAW
@@ -21,8 +21,6 @@ from mlspan.sampling import row_bound, sample
 
 __all__ = ["MAX_OUTPUTS", "Classes", "adopt", "as_array", "capture_output", "classes_of", "read_answers"]
 
-MAX_OUTPUTS: Final = 64
-"""Columns of predictions and scores. Of more probabilities, the highest is kept as the only score."""
 _FLOAT32_MAX: Final = float(np.finfo(F4).max)
 _ANSWER_BYTES: Final = 16
 
@@ -95,10 +93,7 @@ def read_answers(reader: str, values: NDArray[Any], captured: Input, classes: Cl
             if captured.rows == 1 and classes is not None and values[0] >= 0:
                 output.value = classes.labels[int(values[0])]
         elif reader == "indicators":
-            output.prediction_kind = PREDICTION_NUMBER
-            output.predictions = to_float32(values[:, :MAX_OUTPUTS] > 0.5)
-            output.score_kind = SCORE_PROBABILITY
-            output.scores = to_float32(values[:, :MAX_OUTPUTS])
+            _indicators(values, output)
         elif reader == "predict_proba":
             _predict_proba(values, captured, classes, output, None)
         else:
@@ -112,7 +107,7 @@ def read_answers(reader: str, values: NDArray[Any], captured: Input, classes: Cl
 def _predict(
     result: NDArray[Any], captured: Input, classes: Classes | None, output: Output, probabilities: object
 ) -> None:
-    if classes is None or (classes.outputs == 1 and result.ndim == 2 and result.shape[1] > 1):
+    if classes is None or not classes.labels or (classes.outputs == 1 and result.ndim == 2 and result.shape[1] > 1):
         _number(result, captured, output)  # indicators of several labels are numbers
         return
     if captured.rows == 1 and result.size == 1:
@@ -130,6 +125,14 @@ def _predict(
 
 def _beside(probabilities: Any, captured: Input, classes: Classes, output: Output, index: int) -> None:
     """Probabilities that a nested call returned, beside the classes predicted from them."""
+    if isinstance(probabilities, list) and classes.positions:
+        beside = Output()
+        _several_probabilities(probabilities, captured, classes, beside, logarithms=False)
+        # Where ties are broken another way, the probability is not that of the class that was predicted.
+        said, best = output.predictions, beside.predictions
+        if said is not None and best is not None and np.array_equal(said, best):
+            output.score_kind, output.scores = beside.score_kind, beside.scores
+        return
     if type(probabilities) is not np.ndarray or probabilities.shape != (captured.rows, len(classes.labels)):
         return
     if captured.indices is not None:
@@ -172,8 +175,11 @@ def _predict_proba(result: NDArray[Any], captured: Input, classes: Classes | Non
         if classes is None or len(classes.labels) != 2:
             return
         result = np.column_stack((1.0 - result.astype(np.float64), result))
-    output.score_kind = SCORE_PROBABILITY
     count = result.shape[1]
+    if classes is not None and count == len(classes.names):
+        _indicators(result, output)
+        return
+    output.score_kind = SCORE_PROBABILITY
     row = result[0].tolist() if captured.rows == 1 else []
     if row and count <= MAX_OUTPUTS and min(row) >= 0 and max(row) <= 1:
         output.scores = result.astype(F4, order="C")  # what is in range needs no guard against warnings
@@ -195,6 +201,14 @@ def _predict_proba(result: NDArray[Any], captured: Input, classes: Classes | Non
         output.score = _finite(top)
         return
     _classify(_best(result), classes, output)
+
+
+def _indicators(probabilities: NDArray[Any], output: Output) -> None:
+    """Several labels at once: the probability of each, and whether it is above one half."""
+    output.prediction_kind = PREDICTION_NUMBER
+    output.predictions = to_float32(probabilities[:, :MAX_OUTPUTS] > 0.5)
+    output.score_kind = SCORE_PROBABILITY
+    output.scores = to_float32(probabilities[:, :MAX_OUTPUTS])
 
 
 def _predict_log_proba(

@@ -5,6 +5,7 @@ text and one dictionary entry per class, at most 1,024 classes; models with more
 concerned.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +16,11 @@ from mlspan.columns import text_of
 I4: Final = np.dtype("<i4")
 
 MAX_CLASSES: Final = 1_024
+MAX_OUTPUTS: Final = 64
+"""Columns of predictions and scores that a span carries."""
 _FEW: Final = 8
 _OUTLIER_CLASSES: Final = np.array([-1, 1])
+_INDICATORS: Final = frozenset({"0", "1", "0.0", "1.0", "False", "True"})
 
 
 class Classes:
@@ -28,13 +32,15 @@ class Classes:
         labels: the classes' texts, in the order of the probability columns.
         outputs: outputs of the model.
         positions: for each of several outputs, the index of each of its classes in `labels`; else empty.
+        names: of the outputs of a multilabel model, each of which holds or does not; else empty.
     """
 
-    __slots__ = ("_lookup", "_sorted", "labels", "outputs", "positions", "single")
+    __slots__ = ("_lookup", "_sorted", "labels", "names", "outputs", "positions", "single")
 
     def __init__(self, values: NDArray[Any] | list[NDArray[Any]]) -> None:
         self._sorted: NDArray[Any] | None = None
         self.positions: tuple[NDArray[np.int32], ...] = ()
+        self.names: tuple[str, ...] = ()
         if isinstance(values, list):
             texts = [[text_of(value) for value in part.tolist()] for part in values]
             self.labels = tuple(sorted({text for part in texts for text in part}))
@@ -51,6 +57,25 @@ class Classes:
                 self._sorted = values
         # The predictions of one row with one output, ready to be sent: index -1 is the last.
         self.single = tuple(np.array([[index]], I4) for index in (*range(len(self.labels)), -1))
+
+    @classmethod
+    def of_outputs(cls, count: int, names: Sequence[str] | None) -> "Classes":
+        """Of a multilabel model that answers 0 and 1 for each of so many outputs: no classes, but names."""
+        made = cls(np.zeros(0))
+        made.outputs = count
+        made.name_outputs(names)
+        return made
+
+    def name_outputs(self, names: Sequence[str] | None) -> None:
+        """Call the outputs by these names, or y0, y1, … where they do not fit; more than a span carries have none."""
+        if 1 < self.outputs <= MAX_OUTPUTS:
+            fits = names is not None and len(names) == len(set(names)) == self.outputs
+            self.names = tuple(names) if fits and names else tuple(f"y{k}" for k in range(self.outputs))
+
+    @property
+    def are_indicators(self) -> bool:
+        """Whether each of several outputs answers with 0 and 1, however these are written."""
+        return self.outputs > 1 and _INDICATORS.issuperset(self.labels)
 
     def index(self, value: object) -> int:
         """The class's index, or -1."""
@@ -69,26 +94,41 @@ class Classes:
         return flat.reshape(values.shape)
 
 
-def classes_of(model: object, task: str | None = None) -> Classes | None:
+def classes_of(model: object, task: str | None = None, names: Sequence[str] | None = None) -> Classes | None:
     """The classes of a fitted model, to be asked for once per fitted model. Never raises.
 
     Args:
         model: a fitted estimator with `classes_` (an array, or one array per output).
-        task: its ``ml.model.task``; outlier detectors without `classes_` answer "-1" and "1".
+        task: its ``ml.model.task``; outlier detectors without `classes_` answer "-1" and "1", multilabel models with an
+            array of them have one output for each.
+        names: of the outputs of a multilabel model, as the user says.
 
     Returns:
         None for a model without classes, or with more than 1,024.
     """
     try:
         values = getattr(model, "classes_", None)
+        if values is None and task == "multilabel" and names is not None and len(names) > 1:
+            return Classes.of_outputs(len(names), names)
         if values is None:
             return Classes(_OUTLIER_CLASSES) if task == "outlier_detection" else None
         if isinstance(values, (list, tuple)) and values and all(isinstance(v, np.ndarray) for v in values):
             parts = list(values)
-            return Classes(parts) if sum(map(len, parts)) <= MAX_CLASSES else None
+            if sum(map(len, parts)) > MAX_CLASSES:
+                return None
+            found = Classes(parts)
+            if task == "multilabel" and found.are_indicators:
+                found.name_outputs(names)
+            return found
         values = np.asarray(values)
         if values.ndim != 1 or not 0 < len(values) <= MAX_CLASSES:
             return None
+        if task == "multilabel" and len(values) > 1:
+            # Two may be the values of each output; then only the user knows how many outputs there are.
+            if len(values) == 2 and names is not None:
+                return Classes.of_outputs(len(names), names)
+            own = None if values.tolist() == list(range(len(values))) else tuple(map(text_of, values.tolist()))
+            return Classes.of_outputs(len(values), names or own)
         return Classes(values)
     except Exception:  # noqa: BLE001 - a property of a foreign model may do anything
         return None

@@ -5,11 +5,12 @@ the sampler refuses becomes a log event with the same attributes, since labels m
 Guarantee: never raises. Needs no instrumentation in the process, only an OpenTelemetry SDK.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from time import time_ns
 from typing import Any, Final
 
+import numpy as np
 from opentelemetry import _logs, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Tracer
@@ -36,7 +37,9 @@ def feedback(
     Args:
         prediction_id: the id from `prediction_context`, or a sequence of them.
         label: the true class or number, or as many of them as ids. Numbers travel as double, bool and everything else
-            as the text that ``str`` makes of it, as classes do.
+            as the text that ``str`` makes of it, as classes do. Of a multilabel model, a mapping of outputs to whether
+            they hold (those that it does not name do not), the names of those that hold, or 0 or 1 for each output in
+            the model's order; of several ids as many of these, or a matrix.
         model: the model's name, where an id may belong to several.
         timestamp: when the label was known, as `datetime` or seconds since 1970; None: now.
     """
@@ -46,23 +49,43 @@ def feedback(
         failed("feedback")
 
 
-def label_of(label: object) -> str | float:
-    """How a label travels: a number as float, anything else as text.
+def label_of(label: object) -> str | float | tuple[str, ...] | tuple[bool, ...]:
+    """How a label travels: a number as float, the truth of several outputs as names or booleans, anything else as text.
 
-    >>> label_of(3), label_of(True), label_of("late")
-    (3.0, 'True', 'late')
+    >>> label_of(3), label_of(True), label_of("late"), label_of({"spam": 1, "urgent": 0}), label_of([1, 0])
+    (3.0, 'True', 'late', ('spam',), (True, False))
     """
     item = getattr(label, "item", None)
     if item is not None and getattr(label, "size", None) == 1:
         label = item()  # a scalar of numpy
     if isinstance(label, (int, float)) and not isinstance(label, bool):
         return float(label)
-    return str(label)
+    several = _several(label)
+    return str(label) if several is None else several
+
+
+def _several(label: object) -> tuple[str, ...] | tuple[bool, ...] | None:
+    """The truth of several outputs: those that hold, or whether each does; None for anything else."""
+    if isinstance(label, Mapping):
+        truths = list(label.values())
+        return tuple(str(name) for name, holds in label.items() if holds) if _are_indicators(truths) else None
+    if isinstance(label, (set, frozenset)):
+        return tuple(sorted(map(str, label))) if all(isinstance(one, str) for one in label) else None
+    listed = _listed(label)
+    if listed is None:
+        return None
+    if all(isinstance(one, str) for one in listed):
+        return tuple(map(str, listed))
+    return tuple(map(bool, listed)) if _are_indicators(listed) else None
+
+
+def _are_indicators(values: Sequence[Any]) -> bool:
+    return all(isinstance(one, (bool, int, float, np.generic)) and one in {0, 1} for one in values)
 
 
 def _send(prediction_id: object, label: object, model: str | None, timestamp: datetime | float | None) -> None:
     ids = _listed(prediction_id)
-    labels = _listed(label) if ids is not None else [label]
+    labels = [label] if ids is None else None if isinstance(label, Mapping) else _listed(label)
     if ids is None:
         ids = [prediction_id]
     if labels is None or len(ids) != len(labels):
@@ -130,6 +153,10 @@ def _listed(value: object) -> Sequence[object] | None:
     """Many values as a list; None for a single one."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
         return None
+    for convert in ("toarray", "to_numpy"):  # of a sparse matrix, a frame
+        made = getattr(value, convert, None) if getattr(value, "ndim", 1) == 2 else None
+        if made is not None:
+            return list(made())
     return list(value)
 
 

@@ -94,7 +94,7 @@ def framework(model: object) -> tuple[str, str | None]:
 def task(model: object) -> str:
     """One of the values of ml.model.task."""
     kind = _estimator_type(model)
-    if kind in {"classifier", "regressor"} and _several_outputs(model):
+    if kind in {"classifier", "regressor"} and any(map(_several_outputs, delegates(model))):
         return "multilabel"
     if kind in TASKS:
         return TASKS[kind]
@@ -178,5 +178,7 @@ def _estimator_type(model: object) -> str | None:
 def _several_outputs(model: object) -> bool:
     if isinstance(read(model, "classes_"), list) or read(model, "multilabel_") is True:
         return True
+    if read(model, "out_activation_") == "softmax":
+        return False  # a network's outputs are the classes of one answer
     outputs = read(model, "n_outputs_")
     return isinstance(outputs, int) and outputs > 1

@@ -217,7 +217,7 @@ class Models:
         version = (told and told.version) or self._settings.model_version
         state = self.describe(model, version or _fingerprint(model))
         if self._settings.capture_content:
-            state.classes = _classes(model, state.scope[names.ML_MODEL_TASK])
+            state.classes = _classes(model, state.scope[names.ML_MODEL_TASK], told.classes if told else None)
         state.targets = frozenset(map(id, identity.delegates(model)))
         entry.fitted = state
         if version is None:
@@ -278,6 +278,8 @@ class Models:
             scope[names.ML_FEATURE_TYPES] = schema.types
         if state.classes is not None and state.classes.labels:
             scope[names.ML_PREDICTION_CLASSES] = state.classes.labels
+        if state.classes is not None and state.classes.names:
+            scope[names.ML_PREDICTION_OUTPUTS] = state.classes.names
         tracer = state.tracers[schema] = self._get_tracer(scope)
         return tracer
 
@@ -332,5 +334,5 @@ def _fingerprint(model: object) -> str | None:
 
 
 @guarded("classes", None)
-def _classes(model: object, task: str) -> Classes | None:
-    return classes_of(model, task)
+def _classes(model: object, task: str, outputs: tuple[str, ...] | None) -> Classes | None:
+    return classes_of(model, task, outputs)

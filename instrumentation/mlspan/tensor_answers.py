@@ -98,6 +98,8 @@ class Answers:
         self.width = count
         if self.several:
             self.task = "multilabel"
+            if count > 1:
+                self.classes = Classes.of_outputs(count, self._names)
         elif form in _CLASS_FORMS:
             self.binary = count == 1
             self.task = "classification"

@@ -10,8 +10,8 @@ value: three attributes are looked at where the instrumentation puts them (opera
 """
 
 import re
-from collections.abc import Callable, Iterable, MutableSequence
-from typing import Final
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -21,6 +21,9 @@ from mlspan.payload import HEADER
 from mlspan.semconv import attributes as names
 from mlspan_processor.lean import VALUE_FIRST, Request, Span, key_first, key_prefix
 from mlspan_processor.scopes import Schema, Schemas, text_of
+
+if TYPE_CHECKING:
+    from mlspan_processor.outputs import Label
 
 PAYLOAD: Final = key_prefix(names.ML_PAYLOAD)
 _OPERATION: Final = key_prefix(names.ML_OPERATION_NAME)
@@ -63,7 +66,7 @@ class Feedback:
 
     __slots__ = ("label", "model_name", "prediction_id")
 
-    def __init__(self, prediction_id: str, label: str | float, model_name: str) -> None:
+    def __init__(self, prediction_id: str, label: "Label", model_name: str) -> None:
         self.prediction_id = prediction_id
         self.label = label
         self.model_name = model_name
@@ -261,7 +264,9 @@ class Decoder:
         """The schema of a span whose version was not known when its scope was made, as in a fit."""
         assert schema.model is not None
         version = next((_text(raw) for raw in map(key_first, span.attributes) if raw.startswith(_VERSION)), "")
-        made = Schema((schema.model[0], version), schema.task, schema.classes, schema.names, schema.types)
+        made = Schema(
+            (schema.model[0], version), schema.task, schema.classes, schema.names, schema.types, schema.outputs
+        )
         return self._remembered((schema, schema.model[0], version), made)
 
     def _remembered(self, key: tuple[Schema | None, str, str], made: Schema) -> Schema:
@@ -309,7 +314,7 @@ def adjusted_count(trace_state: bytes) -> float | None:
 def feedback_of(attributes: Iterable[bytes]) -> Feedback | None:
     """A label from the raw attributes of a span; None without an id or a readable label."""
     prediction_id = model_name = ""
-    label: str | float = ""
+    label: Label = ""
     for raw in attributes:
         if raw.startswith(_ID):
             prediction_id = _text(raw)
@@ -325,9 +330,22 @@ def feedback_of(attributes: Iterable[bytes]) -> Feedback | None:
     return Feedback(prediction_id, label, model_name)
 
 
-def label_of(value: AnyValue) -> str | float:
-    """A label's value: a number for a double, else text; "" when it is neither."""
+def label_of(value: AnyValue) -> "Label":
+    """A label's value: a number for a double, names or truths of outputs for an array, else text; "" when it is none of
+    these."""
+    if value.WhichOneof("value") == "array_value":
+        return _several(value.array_value.values)
     return value.double_value if value.WhichOneof("value") == "double_value" else text_of(value)
+
+
+def _several(values: Sequence[AnyValue]) -> "Label":
+    kinds = {one.WhichOneof("value") for one in values}
+    if kinds <= {"string_value"}:
+        return tuple(one.string_value for one in values)
+    numbers = [getattr(one, one.WhichOneof("value") or "string_value") for one in values]
+    if kinds <= {"bool_value", "int_value", "double_value"} and all(number in {0, 1} for number in numbers):
+        return tuple(map(bool, numbers))
+    return ""
 
 
 def _text(raw: bytes) -> str:

@@ -19,7 +19,7 @@ from mlspan_processor.monitors.watch import Watch
 from mlspan_processor.quality.bands import bands
 
 DELAYS: Final = ("0.5", "0.95")
-SEGMENT_FIGURES: Final = frozenset({"accuracy", "f1", "mae"})
+SEGMENT_FIGURES: Final = frozenset({"accuracy", "f1", "f1_micro", "hamming_loss", "mae"})
 """Of segments; the others are in the report."""
 _Band = tuple[float, float] | None
 

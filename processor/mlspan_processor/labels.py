@@ -10,7 +10,7 @@ model used that id, and invalid when several models did. What becomes of a label
   conflicting  another label came before: the first stays (a label is taken for the truth once; sums that
       others have
                read are not taken back)
-  invalid      no number where one is due, not finite, too long, or ambiguous
+  invalid      no number where one is due, outputs that the model lacks, not finite, too long, or ambiguous
 Memory: that of pending.py, and about 300 bytes a waiting label, 30 MB by default.
 """
 
@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan_processor.identity import id_keys, spans_of
+from mlspan_processor.outputs import MAX_OUTPUTS
+from mlspan_processor.outputs import Label as Value
 from mlspan_processor.pending import Pending, Predictions
 from mlspan_processor.runs import SortedRuns
 
@@ -37,13 +39,13 @@ class Label:
 
     Attributes:
         prediction_id: the user's id of the row, or "{trace id}-{span id}-{row}".
-        label: a class as text, or a number.
+        label: a class as text, or a number; of several outputs the names of those that hold, or whether each does.
         model: the model's name, for ids that several models share; None for any.
         timestamp_ns: when the truth was known, or None; kept for people, the join does not need it.
     """
 
     prediction_id: str
-    label: str | float
+    label: Value
     model: str | None = None
     timestamp_ns: int | None = None
 
@@ -93,11 +95,11 @@ class Predicted(NamedTuple):
 
 
 class Resolver(NamedTuple):
-    """What the join asks: about model versions, by slot; and which spans, by traces (n, 2) and ids (n,), came
-    lately."""
+    """What the join asks: about model versions, by slot (their name; a label's value, or why it has none); and which
+    spans, by traces (n, 2) and ids (n,), came lately."""
 
     name: Callable[[int], str]
-    value: Callable[[int, str | float], float | None]
+    value: Callable[[int, Value], float | str]
     seen: Callable[[NDArray[np.uint64], NDArray[np.uint64]], NDArray[np.bool_]]
 
 
@@ -233,11 +235,13 @@ class Labels:
         if not label.model and len({self._name(place) for place in places}) > 1:
             return "invalid", "several models used this prediction id; name the model"
         states = set()
+        why = ""
         for place in places:
             slot = int(columns["slot"][place])
             value = self._resolver.value(slot, label.label)
             had = columns["label"][place]
-            if value is None:
+            if isinstance(value, str):
+                why = value
                 states.add("invalid")
             elif np.isnan(had):
                 self.pending.set_label(place, value)
@@ -246,7 +250,7 @@ class Labels:
             else:
                 states.add("duplicate" if had == value else "conflicting")
         state = next(s for s in ("joined", "conflicting", "duplicate", "invalid") if s in states)
-        return state, f'label "{label.label}" is no number' if state == "invalid" else ""
+        return state, why if state == "invalid" else ""
 
     def _hold(self, labels: Sequence[Label], keys: NDArray[np.uint64], now: int) -> None:
         fresh = []
@@ -297,6 +301,11 @@ def _unusable(label: Label) -> str | None:
     """Why a label can be no class and no value of any model; None when it can."""
     if isinstance(label.label, float) and not math.isfinite(label.label):
         return f'label "{label.label}" is not finite'
+    if isinstance(label.label, tuple):
+        if len(label.label) > MAX_OUTPUTS:
+            return f"label is of {len(label.label)} outputs; at most {MAX_OUTPUTS} are joined"
+        if any(isinstance(one, str) and len(one) > MAX_TEXT for one in label.label):
+            return f"label has a name longer than {MAX_TEXT} characters"
     if isinstance(label.label, str) and len(label.label) > MAX_TEXT:
         return f"label is longer than {MAX_TEXT} characters"
     if label.model and len(label.model) > MAX_TEXT:

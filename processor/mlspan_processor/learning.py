@@ -188,7 +188,7 @@ class Learner:
         return np.ascontiguousarray(flat)
 
     def _last_scores(self, block: Block) -> NDArray[np.float32]:
-        if not block.scores.shape[1]:
+        if not block.scores.shape[1] or block.schema.outputs:
             return np.full(block.n_rows, np.nan, np.float32)
         if not self._score_kind:
             self._score_kind = block.score_kind

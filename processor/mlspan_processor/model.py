@@ -19,8 +19,9 @@ from mlspan_processor.cells import CellCounts, Reference
 from mlspan_processor.drift import Drift, Table, measure
 from mlspan_processor.label_texts import class_text, class_texts
 from mlspan_processor.learning import Learner
+from mlspan_processor.outputs import Label, answers_of, outputs_of, truth_of, unpacked_batch
 from mlspan_processor.pending import Pending
-from mlspan_processor.quality import KINDS, Labelled
+from mlspan_processor.quality import KINDS
 from mlspan_processor.quality.base import MAX_CLASSES, MAX_SCORED_CLASSES
 from mlspan_processor.quality.losses import uneven
 from mlspan_processor.rows import Block
@@ -30,6 +31,8 @@ from mlspan_processor.window import Pane, Panes
 
 _VALUES_AT_ONCE: Final = 4_000_000
 _UNLABELLED_TASKS: Final = frozenset({"clustering", "transformation", "outlier_detection", "multilabel"})
+_MULTILABEL: Final = "multilabel"
+_SHOWN: Final = 10
 _NANOSECONDS: Final = 1_000_000_000
 _KEPT: Final = (
     "task", "declared", "last_seen", "spans", "unknown_weight", "rows", "late", "ahead", "unknown_features",
@@ -58,7 +61,7 @@ class Model:
     Attributes:
         name, version, slot: who it is.
         task: as its scope says.
-        classes: texts of its classes, then those that only labels had.
+        classes: texts of its classes, then those that only labels had; of a multilabel model its outputs' names.
         declared: how many of them the model itself knows.
         reference: what is normal, or None while it learns.
         given: the profile from a file, or the whole one that was learnt; None until then.
@@ -232,9 +235,9 @@ class Model:
 
     def answers(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.float32] | None, int] | None:
         """What a label can be compared with: predictions (n_rows,), scores (n_rows, width) or None, their
-        kind.
+        kind. Of a multilabel model predictions are packed (outputs.py).
 
-        None for rows that labels are not for: several outputs, clusters, outliers.
+        None for rows that labels are not for: several numbers, clusters, outliers.
         """
         kind = self._kind_of(block)
         if not kind:
@@ -243,6 +246,10 @@ class Model:
         if kind != self._kind:
             return None
         n = block.n_rows
+        if kind == _MULTILABEL:
+            self._declare(block.schema.outputs)
+            # Another process may call the outputs by other names: its rows are not for the same labels.
+            return answers_of(block) if tuple(self.classes) == block.schema.outputs else None
         if kind == "regression":
             return block.predictions[:, 0].astype(np.float64), None, SCORE_NONE
         self._declare(block.schema.classes)
@@ -254,14 +261,23 @@ class Model:
         scores = self._class_scores(block)
         return predictions, scores, block.score_kind if scores is not None else SCORE_NONE
 
-    def value_of(self, label: str | float) -> float | None:
-        """A label as class index or number; None when it is no number where one is due."""
+    @property
+    def kind(self) -> str:
+        """Of its quality: a key of KINDS, "" until the first answer."""
+        return self._kind
+
+    def value_of(self, label: Label) -> float | str:
+        """A label as class index, number or packed outputs; or why it is none for this model."""
+        if self._kind == _MULTILABEL:
+            return truth_of(label, self.classes)
+        if isinstance(label, tuple):
+            return f"label {list(label)[:_SHOWN]} is of several outputs; the model answers with one"
         if self._kind == "regression":
             try:
                 value = float(label)
             except ValueError:
-                return None
-            return value if np.isfinite(value) else None
+                value = np.nan
+            return value if np.isfinite(value) else f'label "{label}" is no number'
         if isinstance(label, str) and label in self._index:
             return float(self._index[label])
         for text in class_texts(label):
@@ -288,14 +304,9 @@ class Model:
         for pane in np.unique(panes).tolist():
             at = places[panes == pane]
             for kind in np.unique(columns["score_kind"][at]).tolist():
-                rows = at[columns["score_kind"][at] == kind]
-                batch = Labelled(
-                    columns["label"][rows],
-                    columns["prediction"][rows].astype(np.float64),
-                    pending.scores(rows),
-                    kind or SCORE_PROBABILITY,
-                    columns["weight"][rows].astype(np.float64),
-                )
+                batch = pending.labelled(at[columns["score_kind"][at] == kind], kind or SCORE_PROBABILITY)
+                if self._kind == _MULTILABEL:
+                    batch = unpacked_batch(batch, self.declared)
                 getattr(self.quality.at(pane * self._width), part)(batch)
 
     def drift_window(self, start: int | None = None, end: int | None = None) -> tuple[CellCounts, int, int]:
@@ -330,6 +341,8 @@ class Model:
         return KINDS[self._kind or "classification"](self.declared)
 
     def _kind_of(self, block: Block) -> str:
+        if block.schema.outputs:
+            return _MULTILABEL if outputs_of(block) else ""
         if block.schema.task in _UNLABELLED_TASKS or block.predictions.shape[1] > 1:
             return ""
         if block.prediction_kind == PREDICTION_NUMBER:
@@ -384,16 +397,3 @@ class Model:
         if width != self.declared:
             return None
         return block.scores[:, [classes.index(text) for text in self.classes[: self.declared]]]
-
-
-def bound_panes(models: list[Model], most: int) -> None:
-    """Halve the panes of the largest models until all panes of all models hold at most so many bytes."""
-    sizes = [model.drift.nbytes + model.quality.nbytes for model in models]
-    total = sum(sizes)
-    for i in sorted(range(len(models)), key=lambda one: -sizes[one]):
-        if total <= most:
-            break
-        model = models[i]
-        model.drift.coarsen(len(model.drift) // 2)
-        model.quality.coarsen(len(model.quality) // 2)
-        total += model.drift.nbytes + model.quality.nbytes - sizes[i]

@@ -17,6 +17,7 @@ from mlspan import payload
 from mlspan.profile import CATEGORICAL
 from mlspan.semconv import attributes as names
 from mlspan.semconv.events import ML_FEEDBACK
+from mlspan_processor.outputs import Label
 from mlspan_processor.records import Chunk, Signal
 
 START = 1_700_000_000_000_000_000
@@ -44,8 +45,9 @@ class ModelSpans:
         scope_attributes: bool = True,
         scope_version: bool = True,
         seed: int = 0,
+        outputs: Sequence[str] = (),
     ) -> None:
-        """The model's identity and schema.
+        """The model's identity and schema; `outputs` are those of a multilabel model.
 
         Without `scope_attributes` the scope has lost them on the way; without `scope_version` it does not know the
         version yet, as in a fit.
@@ -57,6 +59,7 @@ class ModelSpans:
         self._ids = np.random.default_rng(seed)
         self._columns, self._types, self._task = tuple(columns), tuple(types), task
         self._scope_attributes, self._scope_version = scope_attributes, scope_version
+        self._outputs = tuple(outputs)
         self._begin()
 
     def add(
@@ -80,7 +83,7 @@ class ModelSpans:
 
         Args:
             cells: (n_rows, n_columns) float32 or uint32; None for a call that captured nothing.
-            predictions: class indices when the model has classes, else numbers.
+            predictions: class indices when the model has classes, else numbers; (n_rows, n_outputs) of several outputs.
             scores: (n_rows, n_scores).
             operation: ml.operation.name.
             score_kind: as in a payload.
@@ -123,7 +126,7 @@ class ModelSpans:
                 else self.encode(cells, predictions, scores, score_kind, total_rows or rows, indices, ids)
             )
             put(span, names.ML_PAYLOAD, data)
-        elif self.classes and predictions is not None:
+        elif self.classes and predictions is not None and not self._outputs:
             put(span, names.ML_PREDICTION_CLASS, self.classes[int(predictions[0])])
         if after_payload:
             put(span, after_payload, "x")
@@ -176,9 +179,11 @@ class ModelSpans:
             put(self.scope.scope, names.ML_FEATURE_NAMES, self._columns)
             put(self.scope.scope, names.ML_FEATURE_TYPES, self._types)
             put(self.scope.scope, names.ML_PREDICTION_CLASSES, self.classes)
+            if self._outputs:
+                put(self.scope.scope, names.ML_PREDICTION_OUTPUTS, self._outputs)
 
 
-def put(owner: Any, key: str, value: bytes | str | bool | float | Sequence[str]) -> None:
+def put(owner: Any, key: str, value: bytes | str | bool | float | Sequence[str] | Sequence[bool]) -> None:
     """Add an attribute of the value's type to a resource, scope, span or log record."""
     target = owner.attributes.add(key=key).value
     if isinstance(value, bytes):
@@ -192,8 +197,13 @@ def put(owner: Any, key: str, value: bytes | str | bool | float | Sequence[str])
     elif isinstance(value, float):
         target.double_value = value
     else:
+        target.array_value.SetInParent()
         for item in value:
-            target.array_value.values.add(string_value=item)
+            one = target.array_value.values.add()
+            if isinstance(item, bool):
+                one.bool_value = item
+            else:
+                one.string_value = item
 
 
 def prediction_id(span: Span, row: int = 0) -> str:
@@ -201,7 +211,7 @@ def prediction_id(span: Span, row: int = 0) -> str:
     return f"{span.trace_id.hex()}-{span.span_id.hex()}-{row}"
 
 
-def feedback_spans(labels: Sequence[tuple[str, str | float]], model: str = "") -> Chunk:
+def feedback_spans(labels: Sequence[tuple[str, Label]], model: str = "") -> Chunk:
     """Feedback spans, one a (prediction id, label)."""
     request = ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
@@ -218,7 +228,7 @@ def feedback_spans(labels: Sequence[tuple[str, str | float]], model: str = "") -
     return Chunk(Signal.TRACES, request.SerializeToString(), len(labels))
 
 
-def feedback_logs(labels: Sequence[tuple[str, str | float]], as_attribute: bool = False) -> Chunk:
+def feedback_logs(labels: Sequence[tuple[str, Label]], as_attribute: bool = False) -> Chunk:
     """Feedback log records; `as_attribute` names the event as older senders do."""
     request = ExportLogsServiceRequest()
     scope = request.resource_logs.add().scope_logs.add()

@@ -6,7 +6,7 @@ In: predicted rows. Out: their places, by key. Rows lie in a ring of `capacity` 
     are passed over and swept out in time.
 Rows are counted on for ever (`total`): row r lies in place r modulo the capacity. What changes of rows that are older
     than the last look (a label, an answer that came late) is noted when somebody keeps them (`watch`).
-Memory: 74 bytes a row, 4 bytes a score and 2 a segment, 16 MB of scores and 98 MB in all when a million rows are
+Memory: 78 bytes a row, 4 bytes a score and 2 a segment, 16 MB of scores and 102 MB in all when a million rows are
     pending; pages that were never filled take none.
 """
 
@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlspan_processor.quality.base import Labelled
 from mlspan_processor.runs import Keys, SortedRuns
 
 DEAD: Final = -1
@@ -25,7 +26,7 @@ _COLUMNS: Final = {
     "key": "<u8",
     "time": "<i8",
     "slot": "<i4",
-    "prediction": "<f4",
+    "prediction": "<f8",
     "weight": "<f8",
     "label": "<f8",
     "trace_0": "<u8",
@@ -45,7 +46,7 @@ class Predictions(NamedTuple):
         keys: (n,) of their ids.
         named: (n,) bool, True for a user's own id, which may come twice.
         times: (n,) nanoseconds since the epoch.
-        predictions: (n,) class index or number, NaN for none.
+        predictions: (n,) class index, number or packed outputs, NaN for none.
         scores: (n, width) float32, or None.
         score_kind: as in a payload.
         weights: (n,) rows that each stands for.
@@ -136,7 +137,7 @@ class Pending:
         return Added(at, places, predictions, scores)
 
     def set_label(self, place: int, value: float) -> None:
-        """Give a row its label, as class index or number."""
+        """Give a row its label, as class index, number or packed outputs."""
         self.columns["label"][place] = value
         if self._labelled is not None:
             self._labelled.append(place)
@@ -171,6 +172,12 @@ class Pending:
         scores: NDArray[np.float32] = self._scores[(at[:, None] + np.arange(width)) % len(self._scores)]
         scores[~there] = np.nan
         return scores
+
+    def labelled(self, places: NDArray[np.intp], score_kind: int) -> Labelled:
+        """Rows of one width and kind of scores, as they lie here."""
+        columns = self.columns
+        labels, predictions = columns["label"][places], columns["prediction"][places]
+        return Labelled(labels, predictions, self.scores(places), score_kind, columns["weight"][places])
 
     def forget(self, slot: int) -> None:
         """Forget a model version's rows."""

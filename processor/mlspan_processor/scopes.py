@@ -29,12 +29,13 @@ class Schema:
         model: (name, version); None when the scope names no model.
         task: ml.model.task, "" unknown.
         classes: texts of the classes, () for none.
+        outputs: names of a multilabel model's outputs, () for none.
         names, types: of the payload's columns.
         categorical: (n_columns,) bool, as the payload's bitmap must say.
         shown: what the summary writes before each column's value; made by enrich.py.
     """
 
-    __slots__ = ("__weakref__", "categorical", "classes", "model", "names", "shown", "task", "types")
+    __slots__ = ("__weakref__", "categorical", "classes", "model", "names", "outputs", "shown", "task", "types")
     shown: tuple[NDArray[Any], NDArray[Any]] | None
 
     def __init__(
@@ -44,12 +45,14 @@ class Schema:
         classes: tuple[str, ...] = (),
         columns: tuple[str, ...] = (),
         types: tuple[str, ...] = (),
+        outputs: tuple[str, ...] = (),
     ) -> None:
         self.model = model
         self.task = task
         self.classes = classes
         self.names = columns
         self.types = types
+        self.outputs = outputs
         self.shown = None
         self.categorical = np.array([kind == CATEGORICAL for kind in types], bool)
 
@@ -114,4 +117,5 @@ def _decode(raw: bytes) -> Schema:
         texts(names.ML_PREDICTION_CLASSES),
         columns,
         types,
+        texts(names.ML_PREDICTION_OUTPUTS),
     )

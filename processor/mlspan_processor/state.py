@@ -31,7 +31,7 @@ from mlspan_processor.judge import Judge
 from mlspan_processor.judged_report import judged
 from mlspan_processor.labels import Join, Label, LabelReceipt, Labels, Resolver
 from mlspan_processor.lean import Request
-from mlspan_processor.model import Model, bound_panes
+from mlspan_processor.model import Model
 from mlspan_processor.monitors.versions import compared
 from mlspan_processor.outcomes import count_flagged, count_outcomes
 from mlspan_processor.records import Chunk
@@ -40,6 +40,7 @@ from mlspan_processor.remember import predictions_of
 from mlspan_processor.rows import Block
 from mlspan_processor.settings import MlspanSettings
 from mlspan_processor.store import Sections
+from mlspan_processor.window import bound_panes
 
 AHEAD_SECONDS: Final = 600.0
 """How far in the future a span may end and still count: clocks differ."""

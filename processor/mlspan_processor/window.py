@@ -8,8 +8,8 @@ rows. No clock in here: now is an argument.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, Protocol, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 
 class Mergeable(Protocol):
@@ -148,3 +148,23 @@ class Panes(Generic[M]):
         """Width of the union of panes i and i + 1 over its age."""
         younger = self._panes[i + 1]
         return (younger.end - self._panes[i].start) / (newest - younger.end + self._width)
+
+
+class Paned(Protocol):
+    """A model version, as far as its panes go."""
+
+    drift: Panes[Any]
+    quality: Panes[Any]
+
+
+def bound_panes(models: Sequence[Paned], most: int) -> None:
+    """Halve the panes of the largest models until all panes of all models hold at most so many bytes."""
+    sizes = [model.drift.nbytes + model.quality.nbytes for model in models]
+    total = sum(sizes)
+    for i in sorted(range(len(models)), key=lambda one: -sizes[one]):
+        if total <= most:
+            break
+        model = models[i]
+        model.drift.coarsen(len(model.drift) // 2)
+        model.quality.coarsen(len(model.quality) // 2)
+        total += model.drift.nbytes + model.quality.nbytes - sizes[i]

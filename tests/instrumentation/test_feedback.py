@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from opentelemetry import _logs
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 import mlspan
@@ -86,7 +88,52 @@ def test_many(hooked: Recorder) -> None:
     ]
 
 
-@pytest.mark.parametrize("labels", ["x", ["x"], ["x", "y", "z"]])
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ({"spam": 1, "urgent": 0, "ad": True}, ("spam", "ad")),
+        ({"spam": 0}, ()),
+        (["spam", "ad"], ("spam", "ad")),
+        ({"spam", "ad"}, ("ad", "spam")),
+        ([], ()),
+        ([1, 0, 1], (True, False, True)),
+        ([True, False], (True, False)),
+        (np.array([0, 1]), (False, True)),
+        (np.array([0.0, 1.0]), (False, True)),
+        (np.array(["a", "b"]), ("a", "b")),
+        (pd.Series([1, 0]), (True, False)),
+        ([0.5, 2], "[0.5, 2]"),
+        ([1, None], "[1, None]"),
+        ({"spam": "yes"}, "{'spam': 'yes'}"),
+    ],
+)
+def test_labels_of_several_outputs(hooked: Recorder, label: object, expected: object) -> None:
+    """Names of the outputs that hold, or a boolean for each; what is neither travels as text, to be refused."""
+    mlspan.feedback("order-17", label)
+    (span,) = hooked.spans()
+    assert (span.attributes or {})["ml.feedback.label"] == expected
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([[1, 0], [0, 1]]),
+        [[1, 0], [0, 1]],
+        pd.DataFrame({"a": [1, 0], "b": [0, 1]}),
+        sparse.csr_matrix([[1, 0], [0, 1]]),
+    ],
+)
+def test_a_matrix_of_labels(hooked: Recorder, labels: object) -> None:
+    """A row for each id."""
+    mlspan.feedback(["a", "b"], labels)
+    found = [dict(span.attributes or {}) for span in hooked.spans()]
+    assert [(one["ml.prediction.id"], one["ml.feedback.label"]) for one in found] == [
+        ("a", (True, False)),
+        ("b", (False, True)),
+    ]
+
+
+@pytest.mark.parametrize("labels", ["x", ["x"], ["x", "y", "z"], {"x": 1, "y": 0}])
 def test_numbers_that_do_not_fit(
     hooked: Recorder, caplog: pytest.LogCaptureFixture, labels: Any, monkeypatch: Any
 ) -> None:

@@ -331,6 +331,24 @@ def test_moments() -> None:
     assert moment(None) is None
 
 
+def test_labels_of_several_outputs(processor: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lists and objects of JSON lines, lists of Parquet, semicolons in CSV; an empty list is a label, a gap is none."""
+    table, lines, text = (tmp_path / f"truth.{suffix}" for suffix in ("parquet", "jsonl", "csv"))
+    parquet.write_table(pa.table({"prediction_id": ["a", "b", "c"], "label": [["spam"], [], None]}), table)
+    lines.write_text('{"prediction_id":"a","label":[1,0]}\n{"prediction_id":"b","label":{"spam":0,"rude":true}}\n')
+    text.write_text("prediction_id,label\na,spam;rude\nb,;\nc,\n")
+    for file, said in (
+        (table, "2 labels accepted; 1 rows have no label yet"),
+        (lines, "2 labels accepted"),
+        (text, "2 labels accepted; 1 rows have no label yet"),
+    ):
+        code, out, err = run(capsys, "labels", str(file), "--endpoint", processor.http)
+        assert (code, err) == (0, "")
+        assert out == said + "\n"
+    expected = [("spam",), (), (True, False), ("rude",), "spam;rude", ";"]
+    assert [label.label for label in processor.connector.labels[-6:]] == expected
+
+
 def test_labels_of_odd_types_are_rejected_one_by_one(
     processor: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,7 +360,7 @@ def test_labels_of_odd_types_are_rejected_one_by_one(
     code, out, err = run(capsys, "labels", str(lines), "--endpoint", processor.http)
     assert code == 1
     assert "1 labels accepted" in out + err
-    assert "row 1: label is neither text nor a number" in err
+    assert "row 1: label is a list of one number" in err
     table = tmp_path / "odd.parquet"
     parquet.write_table(pa.table({"prediction_id": ["a"], "label": pa.array([b"x"])}), table)
     code, out, err = run(capsys, "labels", str(table), "--endpoint", processor.http)

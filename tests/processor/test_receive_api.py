@@ -56,6 +56,33 @@ def test_labels_in_three_formats(pool: urllib3.PoolManager, content_type: str, b
         assert one.telemetry.value("mlspan_receiver_labels", state="accepted") == 2
 
 
+def test_labels_of_several_outputs(pool: urllib3.PoolManager) -> None:
+    """Names of the outputs that hold, 0 or 1 for each, or by name; in CSV the text as it is."""
+    lines = [
+        b'{"prediction_id":"a","label":["spam","rude"]}',
+        b'{"prediction_id":"b","label":[]}',
+        b'{"prediction_id":"c","label":[1,0.0,true]}',
+        b'{"prediction_id":"d","label":{"spam":1,"rude":0}}',
+        b'{"prediction_id":"e","label":[0.5,1]}',
+        b'{"prediction_id":"f","label":[1,"spam"]}',
+        b'{"prediction_id":"g","label":{"spam":null}}',
+        b'{"prediction_id":"h","label":[1]}',
+    ]
+    with running() as one:
+        answer = call(pool, f"{one.http}/v1/labels", b"\n".join(lines), "application/jsonl")
+        assert [label.label for label in one.connector.labels] == [
+            ("spam", "rude"),
+            (),
+            (True, False, True),
+            ("spam",),
+        ]
+        assert [bad["line"] for bad in answer["rejected"]] == [5, 6, 7, 8]
+        assert answer["rejected"][0]["reason"] == 'label holds "0.5"; of several outputs it must hold 0 and 1, or names'
+        assert "list of one number" in answer["rejected"][3]["reason"]
+        call(pool, f"{one.http}/v1/labels", b"prediction_id,label\na,spam;rude\nb,;\n", "text/csv")
+        assert [label.label for label in one.connector.labels[-2:]] == ["spam;rude", ";"]
+
+
 def test_a_bad_label_costs_only_itself(pool: urllib3.PoolManager) -> None:
     """Bad lines are listed with their numbers and reasons, those the connector rejects among them."""
     body = b'{"prediction_id":"a","label":1}\nnot json\n{"label":"x"}\n{"prediction_id":"unknown","label":"x"}\n'

@@ -141,6 +141,10 @@ def test_multilabel(hooked: Recorder) -> None:
     assert seen.payload.predictions.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert np.allclose(seen.payload.scores, (LOGITS * 4 - 4).sigmoid(), atol=1e-6)
     assert seen.scope["ml.model.task"] == "multilabel"
+    assert seen.scope["ml.prediction.outputs"] == ("y0", "y1", "y2")
+    assert "ml.prediction.classes" not in seen.scope
+    seen = ask(hooked, LOGITS, task="multilabel", classes=("food", "music", "sport"))
+    assert seen.scope["ml.prediction.outputs"] == ("food", "music", "sport")
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])

@@ -131,8 +131,11 @@ ML_PREDICTION_ID: Final = "ml.prediction.id"
 ML_PREDICTION_CLASSES: Final = "ml.prediction.classes"
 """The classes the model knows, in the order of its probability columns. On the instrumentation scope."""
 
+ML_PREDICTION_OUTPUTS: Final = "ml.prediction.outputs"
+"""Outputs of a multilabel model in their order, each of which holds or does not. On the instrumentation scope."""
+
 ML_FEEDBACK_LABEL: Final = "ml.feedback.label"
-"""The true class (string) or number (double) of the prediction that ml.prediction.id names."""
+"""Truth of ml.prediction.id: class (string), number (double), outputs that hold (string[]), or of each (boolean[])."""
 
 ML_ANOMALY_SCORE: Final = "ml.anomaly.score"
 """One minus the share of reference rows at least as unusual; over several rows, Bonferroni-corrected."""

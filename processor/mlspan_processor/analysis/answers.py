@@ -4,84 +4,33 @@ In: a Source and its Roles. Out: an Answers: the role columns of every row, feat
 column of numbers, 4 of texts, and the distinct texts once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlspan.columns import text_of
-from mlspan_processor.analysis.errors import SEVERAL_OUTPUTS, AnalysisError
+from mlspan_processor.analysis.errors import AnalysisError
+from mlspan_processor.analysis.indicators import Indicators, is_list, lists_of
+from mlspan_processor.analysis.raw import Raw, raw
 from mlspan_processor.analysis.roles import Roles
 from mlspan_processor.analysis.source import Source
 
-MAX_DISTINCT: Final = 5_000_000
-"""Different texts of one role column."""
 Progress = Callable[[int], None]
 """Called with the rows read since the last call."""
 
 
-@dataclass(slots=True, eq=False)
-class Raw:
-    """One role column.
+class Outputs(Protocol):
+    """Which of several outputs hold in each row (outputs.py)."""
 
-    Attributes:
-        numbers: (n_rows,) float64, NaN where missing; None for texts and booleans.
-        codes: (n_rows,) int32 indices into `texts`, -1 where missing; None for numbers.
-        texts: the distinct values.
-        whole: whether the column's type is a whole number's; `truth` whether it is boolean.
-    """
+    def names(self) -> tuple[str, ...]:
+        """The outputs."""
 
-    numbers: NDArray[np.float64] | None
-    codes: NDArray[np.int32] | None
-    texts: list[str] = field(default_factory=list)
-    whole: bool = False
-    truth: bool = False
-
-    def __len__(self) -> int:
-        return len(self.missing())
-
-    def missing(self) -> NDArray[np.bool_]:
-        """(n_rows,) where there is no value."""
-        if self.numbers is not None:
-            return np.isnan(self.numbers)
-        assert self.codes is not None
-        return np.asarray(self.codes < 0)
-
-    def distinct(self, most: int = 0) -> list[str]:
-        """The values as texts, numbers by size and texts by code point; all of them, or at most `most` numbers."""
-        if self.numbers is None:
-            assert self.codes is not None
-            used = np.unique(self.codes[self.codes >= 0])
-            return sorted(self.texts[i] for i in used.tolist())
-        values = np.unique(self.numbers[np.isfinite(self.numbers)])
-        return [number_text(value) for value in (values[:most] if most else values).tolist()]
-
-    def coded(self) -> tuple[NDArray[np.intp], list[str]]:
-        """(n_rows,) indices into the distinct texts, -1 where missing; and these texts, sorted as `distinct`."""
-        if self.numbers is None:
-            assert self.codes is not None
-            order = sorted(range(len(self.texts)), key=self.texts.__getitem__)
-            place = np.empty(len(order) + 1, np.intp)
-            place[order] = np.arange(len(order))
-            place[-1] = -1
-            return place[self.codes], [self.texts[i] for i in order]
-        finite = np.isfinite(self.numbers)
-        values, which = np.unique(self.numbers[finite], return_inverse=True)
-        codes = np.full(len(self.numbers), -1, np.intp)
-        codes[finite] = which
-        return codes, [number_text(value) for value in values.tolist()]
-
-    def values(self) -> NDArray[np.float64]:
-        """(n_rows,) numbers; texts that are no number are NaN."""
-        if self.numbers is not None:
-            return self.numbers
-        assert self.codes is not None
-        table = np.array([*map(_number, self.texts), np.nan])
-        return np.asarray(table[self.codes])
+    def values(self, outputs: Sequence[str], what: str) -> NDArray[np.float64]:
+        """(n_rows, n_outputs) of 0 and 1, NaN where missing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +40,7 @@ class Answers:
     Attributes:
         rows: of the file.
         label, prediction, version: or None.
+        labels, predictions: of several outputs, or None.
         probabilities: (n_rows, n_columns) float32, or None; `classes` the class that each column was named for.
         times: (n_rows,) int64 nanoseconds since the epoch, `NO_TIME` where there is none; or None.
         ids: (n_rows,) int64, equal for equal ids, -1 where missing; or None.
@@ -102,6 +52,8 @@ class Answers:
     label: Raw | None = None
     prediction: Raw | None = None
     version: Raw | None = None
+    labels: Outputs | None = None
+    predictions: Outputs | None = None
     probabilities: NDArray[np.float32] | None = None
     classes: tuple[str, ...] = ()
     times: NDArray[np.int64] | None = None
@@ -139,7 +91,13 @@ def read_answers(source: Source, roles: Roles, progress: Progress | None = None)
     answers = Answers(rows, classes=tuple(name for name, _ in roles.probabilities))
     for role in ("label", "prediction", "version"):
         if name := getattr(roles, role):
-            setattr(answers, role, raw(whole[name], name))
+            if role != "version" and is_list(whole[name].type):
+                setattr(answers, f"{role}s", lists_of(whole[name], name))
+            else:
+                setattr(answers, role, raw(whole[name], name))
+    for role in ("labels", "predictions"):
+        if pairs := getattr(roles, role):
+            setattr(answers, role, Indicators({output: raw(whole[name], name) for output, name in pairs}))
     for name in roles.segments:
         answers.segments[name] = raw(whole[name], name)
     if roles.probabilities:
@@ -151,31 +109,6 @@ def read_answers(source: Source, roles: Roles, progress: Progress | None = None)
     if weight:
         answers.weights = np.asarray(whole[weight].to_numpy(), np.float64)
     return answers
-
-
-def raw(column: Any, name: str) -> Raw:
-    """A role column, by its type."""
-    kind = column.type
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind):
-        numbers = pc.cast(column, pa.float64(), safe=False).to_numpy()
-        return Raw(np.asarray(numbers, np.float64), None, whole=pa.types.is_integer(kind))
-    if pa.types.is_null(kind):
-        return Raw(np.full(len(column), np.nan), None)
-    if pa.types.is_nested(kind):
-        raise AnalysisError(f'column "{name}" holds {kind}; must hold numbers, texts or booleans; {SEVERAL_OUTPUTS}')
-    truth = pa.types.is_boolean(kind)
-    encoded = column if pa.types.is_dictionary(kind) else pc.dictionary_encode(column)
-    encoded = encoded.unify_dictionaries().combine_chunks()
-    if isinstance(encoded, pa.ChunkedArray):  # no rows, or several where they could not be joined
-        encoded = pa.concat_arrays(encoded.chunks)
-    texts = [text_of(value) for value in encoded.dictionary.to_pylist()]
-    if len(texts) > MAX_DISTINCT:
-        raise AnalysisError(f'column "{name}" holds more than {MAX_DISTINCT:,} different values')
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    # Texts that differ as values may read alike: 1 and "1" of a column of objects.
-    known: dict[str, int] = {}
-    place = np.array([known.setdefault(text, len(known)) for text in texts] + [-1], np.int32)
-    return Raw(None, place[codes], list(known), truth=truth)
 
 
 def times_of(column: Any, name: str) -> NDArray[np.int64]:
@@ -240,15 +173,3 @@ def _ids(column: Any) -> tuple[NDArray[np.int64], Any]:
     if isinstance(encoded, pa.ChunkedArray):
         encoded = pa.concat_arrays(encoded.chunks)
     return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
-
-
-def number_text(value: float) -> str:
-    """A number as a class: whole ones without a point."""
-    return str(int(value)) if value == int(value) else str(value)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan

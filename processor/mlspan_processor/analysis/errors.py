@@ -7,10 +7,6 @@
 Odd data is no error: what cannot be decided is None with a reason in the result.
 """
 
-from typing import Final
-
-SEVERAL_OUTPUTS: Final = "rows of several outputs are not analysed as one: analyse each output with --task binary"
-
 
 class AnalysisError(ValueError):
     """The analysis cannot be made; the message is for the person who asked for it."""

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlspan_processor.analysis.answered import Answered, missing
 from mlspan_processor.analysis.answers import NO_TIME, Answers
 from mlspan_processor.analysis.errors import AnalysisError
-from mlspan_processor.analysis.task import Answered
 
 MAX_WINDOWS: Final = 100_000
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -121,11 +121,12 @@ def once(answers: Answers, answered: Answered, name: str, notes: list[str]) -> N
     kept[known] = False
     kept[known[first]] = True
     labels = answered.labels[known]
-    labelled = np.flatnonzero(~np.isnan(labels))
+    labelled = np.flatnonzero(~missing(labels))
     groups, at = np.unique(which[labelled], return_index=True)
-    taken = np.full(len(first), np.nan)
+    taken = np.full((len(first), *labels.shape[1:]), np.nan)
     taken[groups] = labels[labelled[at]]
-    conflicting = int((labels[labelled] != taken[which[labelled]]).sum())
+    differ = labels[labelled] != taken[which[labelled]]
+    conflicting = int((differ if differ.ndim == 1 else differ.any(axis=1)).sum())
     answered.labels = answered.labels.copy()
     answered.labels[known[first]] = taken
     notes.append(

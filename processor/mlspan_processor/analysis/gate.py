@@ -15,13 +15,14 @@ import orjson
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mlspan_processor.analysis.answered import Answered, Model
 from mlspan_processor.analysis.answers import Answers, read_answers
 from mlspan_processor.analysis.errors import AnalysisError
 from mlspan_processor.analysis.every import once
 from mlspan_processor.analysis.result import number
-from mlspan_processor.analysis.roles import Columns, check, near, parse_probabilities, roles_of
+from mlspan_processor.analysis.roles import Columns, check, near, pairs_of, parse_outputs, roles_of
 from mlspan_processor.analysis.source import Source, open_source
-from mlspan_processor.analysis.task import Answered, Model, answered, model_of
+from mlspan_processor.analysis.task import answered, model_of
 from mlspan_processor.sample import Sample
 from mlspan_processor.versions import ComparedMetric, Verdict, compare
 
@@ -99,9 +100,9 @@ def compare_versions(
     data: Any = None,
     version: str | None = None,
     task: str | None = None,
-    prediction: str | None = None,
-    probability: str | Sequence[str] = (),
-    label: str | None = None,
+    prediction: str | Sequence[str] | Mapping[str, str] | None = None,
+    probability: str | Sequence[str] | Mapping[str, str] = (),
+    label: str | Sequence[str] | Mapping[str, str] | None = None,
     id: str | None = None,  # noqa: A002  # the option's name
     metric: Sequence[str] = (),
     margin: float | None = None,
@@ -127,10 +128,14 @@ def compare_versions(
         raise AnalysisError("--data and --version belong together: one file, and its column of the version")
     sources = _sources(champion, challenger, data)
     known = [name for source in sources for name in source.schema.names]
+    said, outputs_said = parse_outputs(prediction, known, "prediction")
+    true, outputs_true = parse_outputs(label, known, "label")
     columns = Columns(
-        prediction=prediction or "",
-        probabilities=parse_probabilities([probability] if isinstance(probability, str) else list(probability), known),
-        label=label or "",
+        prediction=said,
+        predictions=outputs_said,
+        probabilities=pairs_of(probability, known),
+        label=true,
+        labels=outputs_true,
         id=id or "",
         features=(),
         version=version or "",

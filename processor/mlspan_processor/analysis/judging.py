@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan_processor.analysis.alerts import alerts_of
+from mlspan_processor.analysis.answer_profiles import ROLES, Answer
 from mlspan_processor.analysis.encode import Feature
 from mlspan_processor.analysis.evidence import Evidence
 from mlspan_processor.analysis.levels import COLUMNS_LEVEL
@@ -79,12 +80,17 @@ def judge_window(
         bool(joint.drifted) if joint.p_value is not None else None,
         joint.reason,
     )
-    drift = {name: _drift(prepared, judged, j) for j, name in enumerate(_names(prepared))}
+    drift = {key: _drift(prepared, judged, j) for j, key in enumerate(_keys(prepared))}
     inputs = {
-        one.name: drift.pop((one.name, "")) if not one.reason else ColumnDrift(one.type, reason=one.reason)
+        one.name: drift.pop(one.name) if not one.reason else ColumnDrift(one.type, reason=one.reason)
         for one in context.features
     }
-    answers = {name: drift.get((name, "answer"), _absent(prepared, name)) for name in ("prediction", "score", "label")}
+    several = range(len(sample.classes)) if sample.task == "multilabel" else ()
+    answers = {name: drift.get(Answer(name), _absent(prepared, name, bool(several))) for name in ROLES}
+    outputs = {
+        sample.classes[k]: {name: drift.get(Answer(name, k), _absent(prepared, name)) for name in ROLES}
+        for k in several
+    }
     segments = groups_of(everything, prepared.segments) if context.has_model else {}
     evidence = Evidence(
         prepared,
@@ -108,6 +114,7 @@ def judge_window(
         prediction=answers["prediction"],
         score=answers["score"],
         label=answers["label"],
+        outputs=outputs,
         multivariate=multivariate,
         segments=segments,
         fairness=fairness_of(everything) if context.has_model else {},
@@ -134,13 +141,15 @@ def _ratio(sample: Sample) -> float:
     return float(sample.weights.sum()) / squares if squares else 1.0
 
 
-def _names(prepared: Prepared) -> Iterable[tuple[str, str]]:
+def _keys(prepared: Prepared) -> Iterable[str | Answer]:
     """A key for each profile: features and answers may have equal names."""
-    for j, profile in enumerate(prepared.profiles):
-        yield profile.name, "" if j < prepared.n_inputs else "answer"
+    yield from (profile.name for profile in prepared.profiles[: prepared.n_inputs])
+    yield from prepared.answers
 
 
-def _absent(prepared: Prepared, name: str) -> ColumnDrift:
+def _absent(prepared: Prepared, name: str, several: bool = False) -> ColumnDrift:
+    if several:
+        return ColumnDrift(reason="undecidable, because there are several outputs, each with a drift of its own")
     reasons = {
         "prediction": "no predictions in the reference",
         "score": "no probabilities in the reference",

@@ -22,6 +22,7 @@ SEGMENTS_LEVEL: Final = 0.001
 ALERTING: Final[dict[str, tuple[str, ...]]] = {
     "binary": ("accuracy", "f1", "roc_auc"),
     "multiclass": ("accuracy", "f1", "roc_auc"),
+    "multilabel": ("f1_micro", "f1", "roc_auc"),
     "regression": ("mae",),
 }
 """Per task the metrics that can alert, the first also by segment; the others are shown: a loss that matters moves

@@ -7,7 +7,7 @@ id the first stays. One model a file; of its versions all. Memory: the rows, 4 b
 """
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from mlspan_processor.analysis.source import Source, TableSource
 from mlspan_processor.decode import Calls, Decoder
 from mlspan_processor.feedback import log_labels
 from mlspan_processor.lean import parse
+from mlspan_processor.outputs import Label, answers_of, outputs_of, truth_of, unpacked
 from mlspan_processor.receive.otlp_json import JsonError, to_protobuf
 from mlspan_processor.records import Signal
 from mlspan_processor.rows import Block, read
@@ -42,7 +43,7 @@ def open_otlp(path: Path) -> Source:
     """
     blocks: list[dict[str, Any]] = []
     models: set[str] = set()
-    labels: dict[str, str | float] = {}
+    labels: dict[str, Label] = {}
     decoder = Decoder()
     spans = 0
     for requests in _requests(path, labels):
@@ -67,7 +68,7 @@ def open_otlp(path: Path) -> Source:
     return _joined(blocks, labels, path.name)
 
 
-def _requests(path: Path, labels: dict[str, str | float]) -> Iterator[list[bytes]]:
+def _requests(path: Path, labels: dict[str, Label]) -> Iterator[list[bytes]]:
     """Trace requests as protobuf, some lines at a time; labels of log requests go to `labels`."""
     opened = gzip.open if path.suffix == ".gz" else open
     waiting: list[bytes] = []
@@ -96,11 +97,17 @@ def _requests(path: Path, labels: dict[str, str | float]) -> Iterator[list[bytes
 def _columns(block: Block, calls: Calls) -> dict[str, Any]:
     """One block's rows as columns; features under ("feature", name, type)."""
     schema = block.schema
-    call = block.call
     columns: dict[Any, Any] = {
         ("feature", name, kind): block.columns[j]
         for j, (name, kind) in enumerate(zip(schema.names, schema.types, strict=True))
     }
+    outputs = outputs_of(block)
+    if outputs:
+        said, scores, kind = answers_of(block)
+        columns |= {("said", name): one for name, one in zip(outputs, unpacked(said, len(outputs)).T, strict=True)}
+        if scores is not None and kind == SCORE_PROBABILITY:
+            columns |= {("score", name): scores[:, k] for k, name in enumerate(outputs)}
+        return columns | _about(block, calls)
     answer = block.predictions[:, 0]
     if block.prediction_kind == PREDICTION_CLASS:
         texts = np.array([*schema.classes, None], object)
@@ -111,6 +118,13 @@ def _columns(block: Block, calls: Calls) -> dict[str, Any]:
     if block.score_kind == SCORE_PROBABILITY and block.scores.shape[1]:
         names = schema.classes if block.scores.shape[1] > 1 else schema.classes[-1:]
         columns |= {("score", name): block.scores[:, k] for k, name in enumerate(names)}
+    return columns | _about(block, calls)
+
+
+def _about(block: Block, calls: Calls) -> dict[Any, Any]:
+    """When, by which version, for how many rows, and the ids."""
+    schema, call = block.schema, block.call
+    columns: dict[Any, Any] = {}
     columns[TIME] = np.array(calls.ends, np.int64)[call]
     columns[VERSION] = np.full(len(call), schema.model[1] if schema.model else "", object)
     adjusted = np.array([calls.weights.get(i, 1.0) for i in range(len(calls))])
@@ -123,10 +137,12 @@ def _columns(block: Block, calls: Calls) -> dict[str, Any]:
     return columns
 
 
-def _joined(blocks: list[dict[Any, Any]], labels: dict[str, str | float], name: str) -> Source:
+def _joined(blocks: list[dict[Any, Any]], labels: dict[str, Label], name: str) -> Source:
     rows = [len(block[TIME]) for block in blocks]
     keys = list(dict.fromkeys(key for block in blocks for key in block))
-    fields, arrays, probabilities = [], [], []
+    fields, arrays = [], []
+    probabilities: list[tuple[str, str]] = []
+    said: list[tuple[str, str]] = []
     for key in keys:
         if isinstance(key, tuple) and key[0] == "feature":
             _, column, kind = key
@@ -135,10 +151,11 @@ def _joined(blocks: list[dict[Any, Any]], labels: dict[str, str | float], name: 
             array = pa.array(bits) if kind == CATEGORICAL else _numeric(bits, kind)
             fields.append(pa.field(column, array.type, metadata=metadata))
         elif isinstance(key, tuple):
-            column = f"ml.score.{key[1]}"
+            role = "prediction" if key[0] == "said" else "score"
+            column = f"ml.{role}.{key[1]}"
             gaps = (np.full(n, np.nan, np.float32) for n in rows)
             array = pa.array(np.concatenate([b.get(key, g) for b, g in zip(blocks, gaps, strict=True)]))
-            probabilities.append((key[1], column))
+            (said if key[0] == "said" else probabilities).append((key[1], column))
             fields.append(pa.field(column, array.type))
         else:
             array = pa.array(np.concatenate([block[key] for block in blocks]), from_pandas=True)
@@ -150,12 +167,26 @@ def _joined(blocks: list[dict[Any, Any]], labels: dict[str, str | float], name: 
     known = [value for value in truths if value is not None]
     roles: dict[str, Any] = {"prediction": PREDICTION, "time": TIME, "id": ID, "version": VERSION, "weight": WEIGHT}
     roles["probabilities"] = tuple(probabilities)
-    if known:
+    if said:
+        del roles["prediction"]
+        outputs = [output for output, _ in said]
+        packed = [_packed(value, outputs) for value in truths]
+        for output, column in zip(outputs, unpacked(np.array(packed), len(outputs)).T, strict=True):
+            fields.append(pa.field(f"{LABEL}.{output}", pa.float64()))
+            arrays.append(pa.array(column, from_pandas=True))
+        roles["predictions"] = tuple(said)
+        roles["labels"] = tuple((output, f"{LABEL}.{output}") for output in outputs) if known else ()
+    elif known:
         numbers = all(isinstance(value, float) for value in known)
         arrays.append(pa.array(truths if numbers else [None if one is None else str(one) for one in truths]))
         fields.append(pa.field(LABEL, arrays[-1].type))
         roles["label"] = LABEL
     return TableSource(pa.table(arrays, schema=pa.schema(fields)), name, roles)
+
+
+def _packed(label: Label | None, outputs: Sequence[str]) -> float:
+    value = np.nan if label is None else truth_of(label, outputs)
+    return np.nan if isinstance(value, str) else value
 
 
 def _nothing(rows: int, kind: str) -> Any:

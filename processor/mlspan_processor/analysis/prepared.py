@@ -6,14 +6,15 @@ one float64 copy of a column at a time; the estimator keeps what it keeps.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan.payload import PREDICTION_CLASS, PREDICTION_NUMBER, SCORE_PROBABILITY
 from mlspan.profile import FeatureProfile, build_profile, cells_of
+from mlspan_processor.analysis.answer_profiles import Answer, answer_cells, answer_profiles
+from mlspan_processor.analysis.answered import missing
 from mlspan_processor.analysis.levels import MULTIVARIATE_LEVEL
 from mlspan_processor.analysis.result import Group
 from mlspan_processor.analysis.segmenting import groups_of
@@ -30,7 +31,6 @@ MAX_ROWS: Final = 200_000
 MIN_ROWS: Final = 100
 MAX_NEIGHBOURS: Final = 100_000
 """Rows in a row that tell how much they depend on each other."""
-ANSWERS: Final = ("prediction", "score", "label")
 
 
 @dataclass(slots=True, eq=False)
@@ -40,8 +40,8 @@ class Prepared:
     Attributes:
         sample: its rows.
         truth: its performance, from all of its labels.
-        profiles: of the features, then of those of ANSWERS that it has; `layout` their cells.
-        answers: names of the latter.
+        profiles: of the features, then of the answers that it has; `layout` their cells.
+        answers: what the latter are of.
         segments: its performance by segment column and value.
         dependence: (n_profiles,) design effect of the reference's rows.
         reason: why no window can be compared with it; "" where it can.
@@ -51,7 +51,7 @@ class Prepared:
     truth: Truth
     segments: Mapping[str, Mapping[str, Group]]
     profiles: tuple[FeatureProfile, ...]
-    answers: tuple[str, ...]
+    answers: tuple[Answer, ...]
     layout: Layout
     dependence: NDArray[np.float64]
     loss_dependence: float
@@ -89,11 +89,7 @@ class Prepared:
         if j < self.n_inputs:
             bits = sample.cells[j]
             return cells_of(profile, bits if profile.codes is not None else bits.view(np.float32))
-        name = self.answers[j - self.n_inputs]
-        if name == "score":
-            scored = sample.scores is not None
-            return cells_of(profile, top_score(sample) if scored else np.full(len(sample), np.nan, np.float32))
-        return _answer_cells(profile, sample.predictions if name == "prediction" else sample.labels)
+        return answer_cells(sample, self.answers[j - self.n_inputs], profile)
 
     def estimates(self, window: Sample) -> dict[str, Estimate]:
         """Estimated performance of a window by metric; empty without an estimator."""
@@ -123,25 +119,9 @@ def prepare(
         model: whether there is a model to speak of, with predictions.
         custom: the user's own metrics.
     """
-    profile = build_profile(
-        np.ascontiguousarray(sample.cells.T),
-        sample.names,
-        sample.types,
-        labels=texts,
-        classes=sample.classes,
-        **_prediction(sample, sample.predictions),
-        **_score(sample),
-    )
-    truth = build_profile(
-        np.zeros((len(sample), 0), np.uint32), [], [], classes=sample.classes, **_prediction(sample, sample.labels)
-    ).prediction
-    found = {
-        "prediction": profile.prediction,
-        "score": profile.score,
-        "label": None if truth is None else replace(truth, name="label"),
-    }
-    answers = tuple(name for name in ANSWERS if (one := found[name]) is not None and one.counts[:-1].sum() > 0)
-    profiles = (*profile.features, *(one for name in answers if (one := found[name]) is not None))
+    features = build_profile(np.ascontiguousarray(sample.cells.T), sample.names, sample.types, labels=texts).features
+    answered = answer_profiles(sample)
+    profiles = (*features, *(profile for _, profile in answered))
     layout = Layout(profiles)
     few = len(sample) < MIN_ROWS
     reason = f"undecidable, because the reference has {len(sample)} rows; {MIN_ROWS} are needed" if few else ""
@@ -150,7 +130,7 @@ def prepare(
         truth_of(everything, custom) if model else Truth(),
         groups_of(everything, {}) if model else {},
         profiles,
-        answers,
+        tuple(answer for answer, _ in answered),
         layout,
         np.ones(len(profiles)),
         loss_dependence(everything),
@@ -165,44 +145,14 @@ def prepare(
 
 def loss_dependence(sample: Sample) -> float:
     """Design effect of the rows' losses, in their order: how much longer the bands of performance have to be."""
-    known = ~np.isnan(sample.labels) & ~np.isnan(sample.predictions)
+    known = ~missing(sample.labels) & ~missing(sample.predictions)
     if sample.task == "regression":
         losses = np.abs(sample.labels[known] - sample.predictions[known])
     else:
-        losses = (sample.labels[known] != sample.predictions[known]).astype(np.float64)
+        wrong = (sample.labels[known] != sample.predictions[known]).astype(np.float64)
+        losses = wrong if wrong.ndim == 1 else wrong.mean(axis=1)
     if len(losses) < MIN_ROWS or losses.min() == losses.max():
         return 1.0
     profile = build_profile(losses.astype(np.float32)[:, None], ["loss"], ["numeric"]).features
     cells = cells_of(profile[0], losses.astype(np.float32))
     return float(design_effect(Layout(profile), cells[None, :].astype(np.int32))[0])
-
-
-def _prediction(sample: Sample, values: NDArray[np.float64]) -> dict[str, Any]:
-    if np.isnan(values).all():
-        return {}
-    if sample.task == "regression":
-        return {"predictions": values.astype(np.float32), "prediction_kind": PREDICTION_NUMBER}
-    return {
-        "predictions": np.where(np.isnan(values), -2, values).astype(np.int32),
-        "prediction_kind": PREDICTION_CLASS,
-    }
-
-
-def top_score(sample: Sample) -> NDArray[np.float32]:
-    """(n_rows,) the positive class's probability of two, else that of the likeliest; NaN where there is none."""
-    assert sample.scores is not None
-    return np.asarray(sample.scores.max(axis=1), np.float32)  # of one column: itself
-
-
-def _score(sample: Sample) -> dict[str, Any]:
-    if sample.scores is None or np.isnan(sample.scores[:, 0]).all():
-        return {}
-    return {"scores": top_score(sample)[:, None], "score_kind": SCORE_PROBABILITY}
-
-
-def _answer_cells(profile: FeatureProfile, values: NDArray[np.float64]) -> NDArray[np.intp]:
-    if profile.codes is None:
-        return cells_of(profile, values.astype(np.float32))
-    known = len(profile.codes)
-    inside = np.where((values >= 0) & (values < known), values, known + 1)
-    return np.where(np.isnan(values), profile.missing, inside).astype(np.intp)

@@ -139,6 +139,7 @@ class Window:
         rows: in it; `sampled_rows` those that drift and estimates rest on, fewer in very large windows.
         metrics: by name.
         features: drift by name; `prediction`, `score` and `label` that of the answers.
+        outputs: that of the answers by output and role, of a multilabel model.
         multivariate: of the features together.
         segments: metrics by segment column and value; `fairness` by segment column, for two classes.
         calibration: of the probabilities against the labels.
@@ -155,6 +156,7 @@ class Window:
     score: ColumnDrift
     label: ColumnDrift
     multivariate: Multivariate
+    outputs: Mapping[str, Mapping[str, ColumnDrift]] = field(default_factory=dict)
     segments: Mapping[str, Mapping[str, Group]] = field(default_factory=dict)
     fairness: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
@@ -174,6 +176,7 @@ class Window:
                 "score": _plain(self.score),
                 "label": _plain(self.label),
                 "multivariate": _plain(self.multivariate),
+                **({"outputs": _plain(self.outputs)} if self.outputs else {}),
             },
             "segments": _plain(self.segments),
             "fairness": _plain(self.fairness),
@@ -209,8 +212,8 @@ class Analysis:
     """The whole result.
 
     Attributes:
-        task: binary, multiclass or regression; None without label, prediction and probability.
-        classes: texts, the positive one of two last.
+        task: binary, multiclass, multilabel or regression; None without label, prediction and probability.
+        classes: texts, the positive one of two last; the outputs' names for multilabel.
         reference, current: name and rows of the files; of the reference also its metrics.
         windows: in order.
         incidents: over the windows.

@@ -26,6 +26,7 @@ class Columns:
 
     Attributes:
         prediction, label, time, id: by role; "" for none.
+        predictions, labels: (output, column) pairs of a model with several outputs.
         probabilities: (class, column) pairs; the class is "" where only the column was named.
         segments: to cut by.
         features: the model's inputs, or None for every column without another role.
@@ -40,6 +41,8 @@ class Columns:
     segments: tuple[str, ...] = ()
     features: tuple[str, ...] | None = None
     version: str = ""
+    predictions: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
 
     def named(self) -> dict[str, str]:
         """Column to the option that named it, features aside."""
@@ -52,8 +55,11 @@ class Columns:
         }
         found: dict[str, str] = {}
         pairs = [(name, role) for role, name in single.items() if name]
-        pairs += [(name, "probability") for _, name in self.probabilities]
+        several = {"probability": self.probabilities, "prediction": self.predictions, "label": self.labels}
+        pairs += [(name, role) for role, named in several.items() for _, name in named]
         for name, role in pairs:
+            if found.get(name) == role:
+                raise AnalysisError(f'column "{name}" is named twice as {role}')
             if name in found:
                 raise AnalysisError(f'column "{name}" cannot be both {found[name]} and {role}')
             found[name] = role
@@ -73,13 +79,14 @@ class Roles:
     version: str
     probabilities: tuple[tuple[str, str], ...]
     segments: tuple[str, ...]
+    predictions: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
 
     def answers(self) -> list[str]:
         """All columns with a role, each once."""
         single = [self.prediction, self.label, self.time, self.id, self.version]
-        return list(
-            dict.fromkeys(name for name in [*single, *(c for _, c in self.probabilities), *self.segments] if name)
-        )
+        several = [name for _, name in (*self.probabilities, *self.predictions, *self.labels)]
+        return list(dict.fromkeys(name for name in [*single, *several, *self.segments] if name))
 
 
 def parse_probabilities(named: Sequence[str], known: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -100,6 +107,38 @@ def parse_probabilities(named: Sequence[str], known: Sequence[str]) -> tuple[tup
     return tuple(pairs)
 
 
+def pairs_of(named: str | Sequence[str] | Mapping[str, str], known: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(name or "", column) pairs, in whatever form they were given."""
+    if isinstance(named, Mapping):
+        return tuple((str(name), column) for name, column in named.items())
+    return parse_probabilities([named] if isinstance(named, str) else list(named), known)
+
+
+def parse_outputs(
+    named: str | Sequence[str] | Mapping[str, str] | None, known: Sequence[str], role: str
+) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The one column of a role, or the (output, column) pairs of several outputs.
+
+    >>> parse_outputs("y", ["y"], "label"), parse_outputs(["a=y_a", "b=y_b"], ["y_a", "y_b"], "label")
+    (('y', ()), ('', (('a', 'y_a'), ('b', 'y_b'))))
+
+    Raises:
+        AnalysisError: several columns, not each with the name of an output of its own.
+    """
+    if not named:
+        return "", ()
+    pairs = pairs_of(named, known)
+    if len(pairs) == 1 and not pairs[0][0]:
+        return pairs[0][1], ()
+    names = [name for name, _ in pairs]
+    if not all(names):
+        raise AnalysisError(f"--{role} names several columns: name the output of each (--{role} NAME=COL)")
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise AnalysisError(f'--{role} names the output "{repeated[0]}" twice')
+    return "", pairs
+
+
 def parse_features(named: str | Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """Columns from names, or from "COL,COL"; a column's own name may hold a comma.
 
@@ -118,21 +157,26 @@ def roles_of(columns: Columns, source: Source) -> Roles:
         own: Mapping[str, Any] = source.roles
         segments = tuple(name for name in columns.segments if name in source.schema.names)
         prediction, label, time, key, version = (own.get(role, "") for role in _SINGLE)
-        return Roles(prediction, label, time, key, version, tuple(own.get("probabilities", ())), segments)
+        pairs = [tuple(own.get(role, ())) for role in ("probabilities", "predictions", "labels")]
+        return Roles(prediction, label, time, key, version, pairs[0], segments, pairs[1], pairs[2])
     names = set(source.schema.names)
 
     def there(name: str) -> str:
         return name if name in names else ""
 
-    probabilities = columns.probabilities if all(name in names for _, name in columns.probabilities) else ()
+    def all_there(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        return pairs if all(name in names for _, name in pairs) else ()
+
     return Roles(
         there(columns.prediction),
         there(columns.label),
         there(columns.time),
         there(columns.id),
         there(columns.version),
-        probabilities,
+        all_there(columns.probabilities),
         tuple(name for name in columns.segments if name in names),
+        all_there(columns.predictions),
+        all_there(columns.labels),
     )
 
 
@@ -166,7 +210,8 @@ def features_of(columns: Columns, reference: Source, current: Source) -> tuple[s
 def own_columns(source: Source) -> set[str]:
     """The columns that the source itself gives a role."""
     single = {name for name in source.roles.values() if isinstance(name, str)}
-    return single | {name for _, name in source.roles.get("probabilities", ())}
+    several = ("probabilities", "predictions", "labels")
+    return single | {name for role in several for _, name in source.roles.get(role, ())}
 
 
 def can_be_feature(kind: Any) -> bool:

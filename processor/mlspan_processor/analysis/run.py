@@ -3,8 +3,8 @@
     open → which column is what → answers of all rows → task and classes → windows → the reference's features
          → each window's features, judged as they are complete → incidents over the windows
 
-Memory: answers of all rows (8 to 40 bytes each), at most 200,000 reference rows with features, and the windows that are
-open at once: one, where the file is in the order of its windows.
+Memory: answers of all rows (8 to 40 bytes each; 20 an output of a multilabel model), at most 200,000 reference rows
+with features, and the windows that are open at once: one, where the file is in the order of its windows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mlspan_processor.analysis.answered import Answered, Model
 from mlspan_processor.analysis.answers import Answers, read_answers
 from mlspan_processor.analysis.encode import Encoder, Feature, comparable, schema_texts
 from mlspan_processor.analysis.every import once, parse_every, plan
@@ -27,13 +28,14 @@ from mlspan_processor.analysis.roles import (
     check,
     features_of,
     own_columns,
+    pairs_of,
     parse_features,
-    parse_probabilities,
+    parse_outputs,
     roles_of,
 )
 from mlspan_processor.analysis.segmenting import segments_of
 from mlspan_processor.analysis.source import Source, open_source
-from mlspan_processor.analysis.task import Answered, Model, answered, model_of
+from mlspan_processor.analysis.task import answered, model_of
 from mlspan_processor.quality.custom import CustomMetrics
 from mlspan_processor.quality.names import because
 from mlspan_processor.sample import Sample, Segment
@@ -49,9 +51,9 @@ def analyze(
     reference: Any,
     current: Any,
     task: str | None = None,
-    prediction: str | None = None,
+    prediction: str | Sequence[str] | Mapping[str, str] | None = None,
     probability: str | Sequence[str] | Mapping[str, str] = (),
-    label: str | None = None,
+    label: str | Sequence[str] | Mapping[str, str] | None = None,
     time: str | None = None,
     id: str | None = None,  # noqa: A002  # the option's name
     segment: str | Sequence[str] = (),
@@ -65,9 +67,10 @@ def analyze(
     Args:
         reference, current: paths (.parquet, .csv, .tsv, also compressed; .jsonl of OTLP spans), pandas or polars
             frames, pyarrow tables, or mappings of column names to values.
-        task: "binary", "multiclass" or "regression"; None infers it.
-        prediction, label: columns of what the model said and what was true.
-        probability: "COL" or "CLASS=COL", one or several, or a mapping of classes to columns.
+        task: "binary", "multiclass", "multilabel" or "regression"; None infers it.
+        prediction, label: columns of what the model said and what was true; for multilabel a mapping of outputs to
+            columns of 0 and 1 (or "OUTPUT=COL" of each), or one column of lists of outputs.
+        probability: "COL" or "CLASS=COL", one or several, or a mapping of classes (or outputs) to columns.
         time, id: columns of when a prediction was made, and of what names it.
         segment: columns to cut by.
         features: columns of the model's input; None for every column without another role.
@@ -82,10 +85,14 @@ def analyze(
     before = open_source(reference, "reference")
     now = open_source(current, "current", schema_texts(before))
     known = [*before.schema.names, *now.schema.names]
+    said, outputs_said = parse_outputs(prediction, known, "prediction")
+    true, outputs_true = parse_outputs(label, known, "label")
     columns = Columns(
-        prediction=prediction or "",
-        probabilities=_pairs(probability, known),
-        label=label or "",
+        prediction=said,
+        predictions=outputs_said,
+        probabilities=pairs_of(probability, known),
+        label=true,
+        labels=outputs_true,
         time=time or "",
         id=id or "",
         segments=(segment,) if isinstance(segment, str) else tuple(segment),
@@ -198,6 +205,8 @@ class _Run:
         no_estimate = ""
         if model.task is not None and np.isnan(truths[0].labels).all():
             no_estimate = "undecidable, because the reference has no labels"
+        elif model.task == "multilabel":
+            no_estimate = "undecidable, because estimates are made for binary, multiclass and regression models"
         elif model.task in {"binary", "multiclass"} and reason:
             told = "there are no probabilities" if reason == "no probabilities" else reason.partition("because ")[2]
             no_estimate = f"undecidable, because {told}"
@@ -235,13 +244,6 @@ class _Samples:
         )
 
 
-def _pairs(probability: str | Sequence[str] | Mapping[str, str], known: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(class or "", column) of each probability, in whatever form they were given."""
-    if isinstance(probability, Mapping):
-        return tuple((str(name), column) for name, column in probability.items())
-    return parse_probabilities([probability] if isinstance(probability, str) else list(probability), known)
-
-
 def _notes(columns: Columns, before: Source, now: Source, used: Sequence[str], roles: tuple[Roles, Roles]) -> list[str]:
     """What a person should know of the columns: those that were left out."""
     notes = []
@@ -258,8 +260,10 @@ def _notes(columns: Columns, before: Source, now: Source, used: Sequence[str], r
         lacking = [name for name, role in wanted.items() if name not in source.schema.names and role != "version"]
         if lacking:
             notes.append(f"{source.name} lacks {', '.join(f'{name} ({wanted[name]})' for name in lacking)}")
-        if columns.probabilities and not one.probabilities:
-            notes.append(f"{source.name} lacks a probability column: none of them is used there")
+        for role in ("probabilities", "predictions", "labels"):
+            if getattr(columns, role) and not getattr(one, role):
+                what = {"probabilities": "probability"}.get(role, role[:-1])
+                notes.append(f"{source.name} lacks a {what} column: none of them is used there")
     return notes
 
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from mlspan_processor.analysis.answers import Answers, Raw
+from mlspan_processor.analysis.answers import Answers
+from mlspan_processor.analysis.raw import Raw
 from mlspan_processor.analysis.result import Group, Metric, number
 from mlspan_processor.quality.names import because
 from mlspan_processor.sample import Sample, Segment
@@ -64,9 +65,10 @@ def groups_of(sample: Sample, reference: Mapping[str, Mapping[str, Group]]) -> d
 
 
 def fairness_of(sample: Sample) -> dict[str, Any]:
-    """Gaps between the groups of each segment column, for two classes; the positive one is the favourable."""
+    """Gaps between the groups of each segment column, for two classes; the positive one is the favourable. Of several
+    outputs the reason why there are none."""
     result = {}
-    for name in sample.segments if sample.task == "binary" else ():
+    for name in sample.segments if sample.task in {"binary", "multilabel"} else ():
         one = fairness(sample, name)
         gaps = {gap: {key: getattr(figure, key) for key in _GAP} for gap, figure in one.figures.items()}
         for gap, figure in one.figures.items():

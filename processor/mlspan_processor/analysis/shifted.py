@@ -4,7 +4,7 @@ In: Evidence. Out: at most one alert of each kind, which names all columns that 
 The judgement (significant, and large enough) is drift.judgement's; here it gets its words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,12 +27,14 @@ def column_alerts(evidence: Evidence) -> list[Alert | None]:
         return [_quality(evidence, [], [], gone)]
     n = prepared.n_inputs
     moved = [j for j in _by_effect(judged.values) if j < n]
-    answers = {name: n + i for i, name in enumerate(prepared.answers) if judged.drifted[n + i]}
-    label = answers.pop("label", None)
+    moved_answers = [n + i for i in range(len(prepared.answers)) if judged.drifted[n + i]]
+    moved_answers.sort(key=lambda j: -float(np.nan_to_num(judged.effect[j])))
+    labels = [j for j in moved_answers if prepared.answers[j - n].role == "label"]
+    answers = [j for j in moved_answers if j not in labels]
     return [
         _answers(evidence, answers),
         # Outcomes that move with the predictions are one fact, and it was told.
-        None if answers else _one_column("label_drift", "labels", evidence, label),
+        None if answers else _labels(evidence, labels),
         _quality(evidence, [j for j in _by_effect(judged.missing) if j < n], _unseen(evidence, n), gone),
         _features(evidence, moved),
     ]
@@ -49,23 +51,32 @@ def _unseen(evidence: Evidence, n: int) -> list[int]:
     return [j for j in _by_effect(evidence.judged.unseen) if j < n and not evidence.prepared.layout.numeric[j]]
 
 
-def _answers(evidence: Evidence, places: Mapping[str, int]) -> Alert | None:
-    if not places:
-        return None
-    first = "prediction" if "prediction" in places else "score"
-    what = "predictions" if first == "prediction" else "probabilities"
-    return _one_column("prediction_drift", what, evidence, places[first], ", ".join(places))
+def _answers(evidence: Evidence, places: Sequence[int]) -> Alert | None:
+    """Predictions that have shifted, else scores; of several outputs that with the largest effect is told."""
+    n, answers = evidence.prepared.n_inputs, evidence.prepared.answers
+    said = [j for j in places if answers[j - n].role == "prediction"]
+    what = "predictions" if said else "probabilities"
+    return _told("prediction_drift", what, evidence, said or places, [*said, *(j for j in places if j not in said)])
 
 
-def _one_column(kind: Any, what: str, evidence: Evidence, j: int | None, subject: str = "") -> Alert | None:
-    judged = evidence.judged
-    if j is None or judged is None:
+def _labels(evidence: Evidence, places: Sequence[int]) -> Alert | None:
+    return _told("label_drift", "labels", evidence, places, places)
+
+
+def _told(kind: Any, what: str, evidence: Evidence, first: Sequence[int], places: Sequence[int]) -> Alert | None:
+    judged, prepared = evidence.judged, evidence.prepared
+    if not first or judged is None:
         return None
+    j = first[0]
     effect, p = float(judged.effect[j]), float(judged.p_adjusted[j])
-    profile = evidence.prepared.profiles[j]
     before, now, told = _moved(evidence, j)
-    message = f"{what} have shifted: {told} (effect {text(effect)}, p {p_text(p)})"
-    return Alert(kind, "warning", subject or profile.name, message, now, before, effect, p)
+    output = prepared.answers[j - prepared.n_inputs].output
+    of = "" if output is None else f" of {evidence.sample.classes[output]}"
+    message = f"{what}{of} have shifted: {told} (effect {text(effect)}, p {p_text(p)})"
+    if len(first) > 1:
+        message += f"; those of {len(first) - 1} more outputs have" if len(first) > 2 else "; those of another have"
+    subject = ", ".join(prepared.profiles[place].name for place in places)
+    return Alert(kind, "warning", subject, message, now, before, effect, p)
 
 
 def _features(evidence: Evidence, moved: list[int]) -> Alert | None:

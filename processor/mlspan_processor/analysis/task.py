@@ -1,9 +1,9 @@
 """Batch, part 4: what the model is for, and its answers as class indices or numbers.
 
 In: the Answers of both files and what the user said. Out: a Model (task, classes, what was inferred), and for each
-file its Answered rows. Classes are those of the reference, sorted as scikit-learn sorts them; the positive one of two
-is the last, or the one that the only probability column is named for. Values that mean the same (1, 1.0, "1", True)
-are the same class.
+file its Answered rows; those of several outputs are made by outputs.py. Classes are those of the reference, sorted as
+scikit-learn sorts them; the positive one of two is the last, or the one that the only probability column is named for.
+Values that mean the same (1, 1.0, "1", True) are the same class.
 
 Odd values: a probability outside [0, 1], or of a row that does not sum to 1 (within 0.01), is not used; where more than
 a tenth of a file's are such, none is. A label or prediction of a class that two-class references do not know is not
@@ -11,14 +11,16 @@ used. Both are counted in the notes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan_processor.analysis.answers import Answers, Raw
-from mlspan_processor.analysis.errors import SEVERAL_OUTPUTS, AnalysisError
+from mlspan_processor.analysis.answered import EDGE, MAX_INVALID, Answered, Model
+from mlspan_processor.analysis.answers import Answers
+from mlspan_processor.analysis.errors import AnalysisError
+from mlspan_processor.analysis.outputs import answered_outputs, model_of_outputs
+from mlspan_processor.analysis.raw import Raw
 from mlspan_processor.label_texts import class_texts
 from mlspan_processor.sample import Task
 
@@ -26,42 +28,7 @@ MAX_CLASSES: Final = 1000
 MOST_CLASSES_OF_NUMBERS: Final = 100
 """More different whole numbers than this are a quantity, not classes."""
 SUM_TOLERANCE: Final = 0.01
-_EDGE: Final = 1e-6
-MAX_INVALID: Final = 0.1
-CHOICES: Final = ("binary", "multiclass", "regression")
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What the model is for.
-
-    Attributes:
-        task: None when neither label, prediction nor probability is known.
-        classes: texts; () for regression.
-        inferred: sentences on what was not said but concluded.
-    """
-
-    task: Task | None
-    classes: tuple[str, ...]
-    inferred: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class Answered:
-    """The answers of n rows.
-
-    Attributes:
-        predictions, labels: (n,) float64 class indices or numbers, NaN where there is none.
-        scores: (n, 1) or (n, n_classes) float32, NaN rows where there are none; None without.
-        scores_reason: why there are none although there are columns.
-        notes: what was left out, for people.
-    """
-
-    predictions: NDArray[np.float64]
-    labels: NDArray[np.float64]
-    scores: NDArray[np.float32] | None
-    scores_reason: str = ""
-    notes: list[str] = field(default_factory=list)
+CHOICES: Final = ("binary", "multiclass", "multilabel", "regression")
 
 
 def model_of(task: str | None, reference: Answers, current: Answers, pairs: Sequence[tuple[str, str]]) -> Model:
@@ -75,12 +42,13 @@ def model_of(task: str | None, reference: Answers, current: Answers, pairs: Sequ
     Raises:
         AnalysisError: the columns leave it open, or do not fit the task.
     """
-    known = [one for one in (reference.label, reference.prediction) if one is not None]
-    known = known or [one for one in (current.label, current.prediction) if one is not None]
-    if task == "multilabel":
-        raise AnalysisError(f'--task "multilabel": {SEVERAL_OUTPUTS}')
     if task is not None and task not in CHOICES:
         raise AnalysisError(f'--task "{task}": must be one of {", ".join(CHOICES)}')
+    several = [one for answers in (reference, current) for one in (answers.labels, answers.predictions)]
+    if task == "multilabel" or any(one is not None for one in several):
+        return model_of_outputs(task, reference, current, pairs)
+    known = [one for one in (reference.label, reference.prediction) if one is not None]
+    known = known or [one for one in (current.label, current.prediction) if one is not None]
     if not known and not pairs:
         return Model(_checked(task), ())
     inferred = []
@@ -103,6 +71,8 @@ def answered(answers: Answers, model: Model, name: str) -> Answered:
     nothing = np.full(answers.rows, np.nan)
     if model.task is None:
         return Answered(nothing, nothing, None)
+    if model.task == "multilabel":
+        return answered_outputs(answers, model, name)
     if model.task == "regression":
         numbers = []
         for what, raw in (("label", answers.label), ("prediction", answers.prediction)):
@@ -267,7 +237,7 @@ def _scores(answers: Answers, model: Model, name: str, notes: list[str]) -> tupl
         complete = True
     missing = np.isnan(given).any(axis=1)
     with np.errstate(invalid="ignore"):
-        outside = ((given < -_EDGE) | (given > 1 + _EDGE)).any(axis=1)
+        outside = ((given < -EDGE) | (given > 1 + EDGE)).any(axis=1)
         uneven = np.abs(given.sum(axis=1) - 1) > SUM_TOLERANCE if complete else np.zeros(answers.rows, bool)
     wrong = (outside | uneven) & ~missing
     if wrong.any():

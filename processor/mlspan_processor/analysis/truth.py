@@ -5,15 +5,15 @@ functions, since what alerts asks for more than 95 %.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from mlspan_processor.quality.bands import Interval
+from mlspan_processor.quality.calibration import ReliabilityBin
 from mlspan_processor.quality.custom import CustomMetrics
-from mlspan_processor.quality.realised import OF_SCORES, Realised, exact, labelled, of_figure, quality_of
+from mlspan_processor.quality.multilabel import Multilabel
+from mlspan_processor.quality.realised import OF_SCORES, Realised, exact, labelled, of_figure, quality_of, rows_of
 from mlspan_processor.sample import Sample
 
 
@@ -31,16 +31,13 @@ def truth_of(sample: Sample, custom: CustomMetrics | None = None) -> Truth:
     batch = labelled(sample)
     quality = quality_of(sample, batch)
     figures, intervals = exact(quality, batch)
-    known = np.isfinite(batch.labels)
-    predicted = int((known & np.isfinite(batch.predictions)).sum())
-    scored = 0 if batch.scores is None else int((known & np.isfinite(batch.scores).all(axis=1)).sum())
+    rows = rows_of(batch)
     realised = {
-        name: of_figure(figure, intervals.get(name), scored if name in OF_SCORES else predicted)
-        for name, figure in figures.items()
+        name: of_figure(figure, intervals.get(name), rows[name in OF_SCORES]) for name, figure in figures.items()
     }
     if custom is not None:
         realised |= {f"custom:{name}": one for name, one in custom.figures(batch).items()}
-    return Truth(realised, intervals, _reliability(quality, realised) if scored else None)
+    return Truth(realised, intervals, _reliability(quality, realised, sample.classes) if rows[True] else None)
 
 
 def widened(interval: Interval, dependence: float) -> Interval:
@@ -53,8 +50,18 @@ def stretched(value: float, low: float, high: float, z95: float) -> Interval:
     return lambda z: (value - (value - low) * z / z95, value + (high - value) * z / z95)
 
 
-def _reliability(quality: Any, realised: Mapping[str, Realised]) -> dict[str, Any] | None:
+def _reliability(quality: Any, realised: Mapping[str, Realised], classes: Sequence[str]) -> dict[str, Any] | None:
     if "ece" not in realised:
         return None
-    bins = [dict(zip(one._fields, map(float, one), strict=True)) for one in quality.reliability()]
-    return {"ece": realised["ece"].value, "bins": bins}
+    whole = {"ece": realised["ece"].value}
+    if not isinstance(quality, Multilabel):
+        return {**whole, "bins": _bins(quality.reliability())}
+    parts = [
+        {"ece": quality.calibration(k).ece(quality.ratio).value, "bins": _bins(bins)}
+        for k, bins in enumerate(quality.reliability())
+    ]
+    return {**whole, "outputs": dict(zip(classes, parts, strict=False))}
+
+
+def _bins(bins: Sequence[ReliabilityBin]) -> list[dict[str, float]]:
+    return [dict(zip(one._fields, map(float, one), strict=True)) for one in bins]

@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlspan_processor.analysis import Analysis, ColumnDrift, Metric, Window
+from mlspan_processor.analysis.levels import ALERTING
 from mlspan_processor.analysis.result import ALERT_KINDS
 
-_KEY_METRICS = ("accuracy", "mae")
 _UNKNOWN = "–"
 _MOST_WINDOWS = 60
 _MOST_FEATURES = 15
@@ -59,7 +59,7 @@ def worst(result: Analysis) -> Window:
 
 
 def _windows(result: Analysis, console: Console) -> None:
-    key = next((name for name in _KEY_METRICS if name in result.windows[0].metrics), None)
+    key = next(iter(ALERTING.get(result.task or "", ())), None)
     columns = ["start", "end", "rows", *([key, "estimated", "95 % band"] if key else []), "drifted", "alerts"]
     table = _table(*columns)
     shown = result.windows
@@ -101,6 +101,7 @@ def _window(result: Analysis, window: Window, console: Console) -> None:
         _reasons({name: one.reason for name, one in window.metrics.items()}, console)
     columns = sorted(window.features.items(), key=lambda pair: -(pair[1].effect or -1.0))
     answers = {"(prediction)": window.prediction, "(score)": window.score, "(label)": window.label}
+    answers |= {f"({role} of {output})": one for output, roles in window.outputs.items() for role, one in roles.items()}
     rows = [(name, one) for name, one in answers.items() if one.p_value is not None] + columns[:_MOST_FEATURES]
     if rows:
         console.print()

@@ -18,6 +18,7 @@ def add_analyze(add: Add, commands: object) -> None:
             "mlspan analyze --reference train.parquet --current week.parquet --label late --probability p_late",
             "mlspan analyze --reference r.csv --current c.csv --prediction said --label truth --time at --every 1d",
             "mlspan analyze --reference r.parquet --current c.parquet --segment origin --json out.json --quiet",
+            "mlspan analyze --reference r.csv --current c.csv --label ad=y_ad rude=y_r --probability ad=p_ad rude=p_r",
         ],
         epilog="exit status: 0 every window is quiet, 1 a window raised an alert (see --fail-on),\n"
         "2 wrong arguments, columns that do not fit, or a file that cannot be read",
@@ -85,18 +86,30 @@ def add_columns(parser: argparse.ArgumentParser, features: bool = True) -> None:
     """The columns' roles."""
     group = parser.add_argument_group(_COLUMNS)
     group.add_argument(
-        "--task", metavar="binary|multiclass|regression", help="what the model is for (default: inferred)"
+        "--task", metavar="binary|multiclass|multilabel|regression", help="what the model is for (default: inferred)"
     )
-    group.add_argument("--prediction", metavar="COL", help="what the model said (default: from the probabilities)")
+    group.add_argument(
+        "--prediction",
+        action="extend",
+        nargs="+",
+        metavar="[OUTPUT=]COL",
+        help="what the model said (default: from the probabilities); of a multilabel model 0 and 1 for each output",
+    )
     group.add_argument(
         "--probability",
         action="extend",
         nargs="+",
         default=[],
         metavar="[CLASS=]COL",
-        help="probability of the positive class, or one of each class by name; repeatable",
+        help="probability of the positive class, or one of each class or output by name; repeatable",
     )
-    group.add_argument("--label", metavar="COL", help="what was true; empty where it is not known yet")
+    group.add_argument(
+        "--label",
+        action="extend",
+        nargs="+",
+        metavar="[OUTPUT=]COL",
+        help="what was true, empty where it is not known yet; of a multilabel model 0 and 1 for each output",
+    )
     group.add_argument("--id", metavar="COL", help="names a prediction: repetitions count once")
     if not features:
         return

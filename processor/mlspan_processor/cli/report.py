@@ -20,7 +20,7 @@ _MAX_FEATURES = 20
 _UNKNOWN = "–"
 _MAX_DETAILS = 5
 _MAX_WINDOWS = 10
-_SHOWN = ("accuracy", "f1", "roc_auc", "mae", "rmse")
+_SHOWN = ("accuracy", "f1", "f1_micro", "hamming_loss", "roc_auc", "mae", "rmse")
 """Figures that are shown window by window."""
 
 
@@ -163,17 +163,22 @@ def show_performance(performance: Mapping[str, Any] | None, console: Console) ->
     if not performance["windows"]:
         console.print(f"\nestimated performance: {performance['reason']}", markup=False, highlight=False)
         return
-    names = [name for name in _SHOWN if name in performance["windows"][-1]["estimated"]]
+    last = performance["windows"][-1]
+    kinds = ("estimated", "realised") if last["estimated"] else ("realised",)
+    names = [name for name in _SHOWN if name in last[kinds[0]]]
     table = Table("window until", "rows", "labels", box=None)
     for name in names:
-        table.add_column(f"{name} estimated")
-        table.add_column("realised")
+        table.add_column(f"{name} {kinds[0]}")
+        if len(kinds) > 1:
+            table.add_column("realised")
     for window in reversed(performance["windows"][-_MAX_WINDOWS:]):
         cells = [_time(window["end_ns"]), f"{window['rows']:,.0f}", f"{window['labels']:,.0f}"]
         for name in names:
-            cells += [_banded(window[kind].get(name)) for kind in ("estimated", "realised")]
+            cells += [_banded(window[kind].get(name)) for kind in kinds]
         table.add_row(*cells)
-    console.print("\nestimated and realised performance", highlight=False)
+    console.print(f"\n{' and '.join(kinds)} performance", highlight=False)
+    if len(kinds) == 1:
+        console.print(f"estimated performance: {performance['reason']}", markup=False, highlight=False)
     console.print(table)
 
 

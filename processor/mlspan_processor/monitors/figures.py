@@ -29,6 +29,8 @@ Points = dict[str, list[Point]]
 
 def main_figure(model: Model) -> str:
     """The figure that "performance" stands for."""
+    if model.kind == "multilabel":
+        return "hamming_loss"
     return "accuracy" if model.declared else "mae"
 
 
@@ -118,8 +120,8 @@ def risk_realised(monitor: Monitor, model: Model, performance: Performance) -> d
     metric = main_figure(model)
     if not verdict.alarm:
         return {metric: None}
-    now = figure_of(test, verdict.risk)
-    ends = sorted(figure_of(test, risk) for risk in (verdict.low, verdict.high) if risk is not None)
+    now = figure_of(test, metric, verdict.risk)
+    ends = sorted(figure_of(test, metric, risk) for risk in (verdict.low, verdict.high) if risk is not None)
     band = f" ({ends[0]:.4g} to {ends[1]:.4g})" if len(ends) == 2 else ""
     before = performance.figures.get(metric)
     message = f"{METRICS[metric].phrase} {now:.4g}{band} over the last labels, {_shown(before)} {performance.origin}"

@@ -49,7 +49,7 @@ def _gap(phrase: str, bad: Literal["low", "high"]) -> Watched:
 
 
 METRICS: Final[dict[str, Watched]] = {
-    "performance": _figure("performance (accuracy, or mean absolute error)", "low", "risk", *_SERIES),
+    "performance": _figure("performance (accuracy, mean absolute error, or Hamming loss)", "low", "risk", *_SERIES),
     "accuracy": _figure("accuracy", "low"),
     "precision": _figure("precision", "low"),
     "recall": _figure("recall", "low"),
@@ -62,6 +62,10 @@ METRICS: Final[dict[str, Watched]] = {
     "log_loss": _figure("log loss", "high"),
     "brier": _figure("Brier score", "high"),
     "ece": _figure("calibration error", "high"),
+    "hamming_loss": _figure("Hamming loss", "high"),
+    "precision_micro": _figure("micro precision", "low"),
+    "recall_micro": _figure("micro recall", "low"),
+    "f1_micro": _figure("micro F1", "low"),
     "mae": _figure("mean absolute error", "high"),
     "median_ae": _figure("median absolute error", "high"),
     "mape": _figure("mean absolute percentage error", "high"),

@@ -23,6 +23,7 @@ from mlspan_processor.estimate import Estimate, Estimator
 from mlspan_processor.model import Model
 from mlspan_processor.monitors.one_thread import one_thread
 from mlspan_processor.monitors.rows import likeliest, task_of
+from mlspan_processor.outputs import unpacked
 from mlspan_processor.pending import Pending
 from mlspan_processor.quality.base import Labelled as Batch
 from mlspan_processor.quality.maturity import Delays
@@ -52,7 +53,8 @@ class EstimatedWindow(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """Labelled rows, n of them: labels, predictions (n,), scores (n, width) or None, weights, times (n,)."""
+    """Labelled rows, n of them: labels, predictions (n,), of several outputs (n, n_outputs), scores (n, width) or None,
+    weights, times (n,)."""
 
     labels: NDArray[np.float64]
     predictions: NDArray[np.float64]
@@ -148,7 +150,7 @@ class Performance:
         for kind in np.unique(kinds).tolist():
             chosen = kinds == kind
             at = places[chosen]
-            rows = _labelled(pending, at, kind == SCORE_PROBABILITY)
+            rows = _labelled(model, pending, at, kind == SCORE_PROBABILITY)
             parts.append((chosen, rows))
             self._remember_wrong(model, rows, columns, at)
             self._waiting.append(rows)
@@ -247,7 +249,8 @@ class Performance:
 
     def _remember_wrong(self, model: Model, rows: Labelled, columns: dict[str, Any], at: NDArray[np.intp]) -> None:
         if model.declared:
-            places = at[(rows.predictions != rows.labels) & ~np.isnan(rows.predictions)][-5:]
+            wrong = (rows.predictions != rows.labels) & ~np.isnan(rows.predictions)
+            places = at[wrong if wrong.ndim == 1 else wrong.any(axis=1)][-5:]
         else:
             places = at[np.argsort(np.abs(rows.predictions - rows.labels))[-2:]]
         for place in places.tolist():
@@ -289,21 +292,23 @@ class Performance:
         self._background(lambda: Estimator.from_bytes(estimator), self._restored)
 
 
-def figure_of(test: RiskTest, risk: float) -> float:
-    """A risk as the figure that people know: accuracy, or mean absolute error."""
-    return risk if test.loss == "absolute" else 1.0 - risk
+def figure_of(test: RiskTest, metric: str, risk: float) -> float:
+    """A risk as the figure that people know: accuracy, mean absolute error, or Hamming loss."""
+    return risk if test.loss == "absolute" or metric == "hamming_loss" else 1.0 - risk
 
 
-def _labelled(pending: Pending, at: NDArray[np.intp], probabilities: bool) -> Labelled:
+def _labelled(model: Model, pending: Pending, at: NDArray[np.intp], probabilities: bool) -> Labelled:
     columns = pending.columns
     scores = pending.scores(at) if probabilities else None
     known = None if scores is None else scores.astype(np.float64)
-    predictions = columns["prediction"][at].astype(np.float64)
-    if known is not None:
+    predictions, labels = columns["prediction"][at].copy(), columns["label"][at].copy()
+    if model.kind == "multilabel":
+        predictions, labels = unpacked(predictions, model.declared), unpacked(labels, model.declared)
+    elif known is not None:
         silent = np.isnan(predictions)
         predictions[silent] = likeliest(known[silent])
     weights = columns["weight"][at].astype(np.float64)
-    return Labelled(columns["label"][at].copy(), predictions, known, weights, columns["time"][at].copy())
+    return Labelled(labels, predictions, known, weights, columns["time"][at].copy())
 
 
 def _joined(parts: list[Labelled]) -> Labelled:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mlspan.payload import SCORE_PROBABILITY
 from mlspan_processor.cells import Reference
 from mlspan_processor.model import Model
+from mlspan_processor.outputs import unpacked
 from mlspan_processor.pending import Predictions
 from mlspan_processor.rows import Block
 from mlspan_processor.sample import Sample, Task
@@ -145,12 +146,14 @@ def _rows(
     answers, scores = np.full(n, np.nan), None
     traces, spans = np.full((n, 2), _NONE), np.full(n, _NONE)
     if predictions is not None:
-        answers = predictions.predictions[:n].astype(np.float64)
+        answers = predictions.predictions[:n]
         traces, spans = predictions.traces[:n], predictions.spans[:n]
         if predictions.scores is not None and predictions.score_kind == SCORE_PROBABILITY:
             scores = predictions.scores[:n].astype(np.float64)
-            if np.isnan(answers).all():
+            if np.isnan(answers).all() and model.kind != "multilabel":
                 answers = likeliest(scores)
+    if model.kind == "multilabel":
+        answers = unpacked(answers, model.declared)
     profile = reference.profile
     sample = Sample(
         task_of(model),
@@ -159,7 +162,7 @@ def _rows(
         block.columns[reference.binding(block.schema).columns],
         tuple(model.classes[: model.declared]),
         answers,
-        np.full(n, np.nan),
+        np.full(answers.shape, np.nan),
         scores,
         weights,
         times,
@@ -169,6 +172,8 @@ def _rows(
 
 def task_of(model: Model) -> Task:
     """What the model is for."""
+    if model.kind == "multilabel":
+        return "multilabel"
     if not model.declared:
         return "regression"
     return "binary" if model.declared == 2 else "multiclass"

@@ -25,6 +25,11 @@ BINS: Final = 15
 _EDGES: Final = np.linspace(0.0, 1.0, BINS + 1)
 
 
+def bins_of(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The bin of each probability, in the same shape."""
+    return np.searchsorted(_EDGES[1:-1], confidence)
+
+
 class ReliabilityBin(NamedTuple):
     """One bin of confidence.
 
@@ -52,7 +57,7 @@ class Calibration:
 
     def add(self, confidence: NDArray[np.float64], right: NDArray[np.bool_], weights: NDArray[np.float64]) -> None:
         """Add rows (n,)."""
-        bins = np.searchsorted(_EDGES[1:-1], confidence)
+        bins = bins_of(confidence)
         for row, values in enumerate((weights, weights * confidence, weights * right)):
             self.table[row] += np.bincount(bins, values, BINS)
 

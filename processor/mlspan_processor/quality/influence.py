@@ -61,12 +61,12 @@ def of_outputs(quality: Multilabel, batch: Labelled) -> dict[str, Rows]:
     known: NDArray[np.bool_] = np.asarray(np.isfinite(batch.labels).all(axis=1))
     decided: NDArray[np.bool_] = known & np.asarray(np.isfinite(batch.predictions).all(axis=1))
     true, said = batch.labels > 0, batch.predictions > 0
-    outcomes = np.stack([true & said, ~true & said, true & ~said]).astype(np.float64)
+    outcomes = np.stack([true & said, ~true & said, true & ~said])
     if decided.any():
         wrong = outcomes[1:].sum(axis=(0, 2))
         result["accuracy"] = _centred(np.where(wrong == 0, 1.0, 0.0), decided, batch.weights)
         result["hamming_loss"] = _centred(wrong / quality.n_outputs, decided, batch.weights)
-        totals, sums = outcomes.sum(axis=2), quality.outcomes.sum(axis=1)
+        totals, sums = outcomes.sum(axis=2, dtype=np.float64), quality.outcomes.sum(axis=1)
         for name, (top, bottom) in MICRO.items():
             total = max(float(sums @ bottom), _TINY)
             gain = (np.array(top) - float(sums @ top) / total * np.array(bottom)) * quality.weight / total
@@ -80,9 +80,8 @@ def of_outputs(quality: Multilabel, batch: Labelled) -> dict[str, Rows]:
             over = bottom[0] * hits + bottom[1] * alarms + bottom[2] * misses
             shares = np.divide(top[0] * hits, over, out=np.zeros_like(over), where=over > 0)
             per = np.divide(1.0, over, out=np.zeros_like(over), where=over > 0)
-            above, below = np.tensordot(top, outcomes, 1), np.tensordot(bottom, outcomes, 1)
-            gains = (above - shares * below) @ per * quality.weight / quality.n_outputs
-            result[name] = np.where(decided, gains, 0.0)
+            gains = sum(outcomes[o] @ ((top[o] - shares * bottom[o]) * per) for o in range(3))
+            result[name] = np.where(decided, gains * quality.weight / quality.n_outputs, 0.0)
     if batch.scores is not None and batch.scores.shape[1] <= MAX_SCORED_CLASSES:
         scored: NDArray[np.bool_] = known & np.asarray(np.isfinite(batch.scores).all(axis=1))
         result |= _of_ranks(true, batch.scores, scored, batch.weights)

@@ -3,9 +3,10 @@
 accuracy (subset accuracy: all outputs right), Hamming loss, precision, recall and F1 (macro: mean over the outputs; and
 micro: over all decisions), log loss and Brier score (mean over the outputs) are exact: those of scikit-learn on the
 same (weighted) rows, zero_division=0. AUROC and average precision are macro averages over the outputs with labels both
-ways, from histograms (ranking.py). Rows with a NaN in label or prediction are left out. Outputs of one row are not
-independent: bands of micro figures come from the rows' sums (delta method), those of macro ones are conservative.
-Memory: 24 bytes an output, 16 a filled histogram bin; 32 outputs have scores, 1.1 MB at most.
+ways, from histograms (ranking.py); the expected calibration error is the mean of the outputs' own. Rows with a NaN in
+label or prediction are left out. Outputs of one row are not independent: bands of micro figures come from the rows'
+sums (delta method), those of macro ones are conservative.
+Memory: 24 bytes an output, 384 with scores, 16 a filled histogram bin; 32 outputs have scores, 1.1 MB at most.
 Source: Tsoumakas & Katakis, Int. J. Data Warehous. Min. 3, 2007.
 """
 
@@ -15,27 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan.payload import SCORE_PROBABILITY
-from mlspan_processor.quality.bands import Interval, average, share
+from mlspan_processor.quality.bands import Interval, average, share, together
 from mlspan_processor.quality.base import MAX_SCORED_CLASSES, Figure, Labelled, Sums
+from mlspan_processor.quality.calibration import BINS, Calibration, ReliabilityBin, bins_of
 from mlspan_processor.quality.losses import EPSILON, Losses
 from mlspan_processor.quality.ranking import ScoreCounts, ranked, ranked_intervals
 
 _DECIDED: Final = (
+    "f1_micro",
+    "f1",
     "accuracy",
     "hamming_loss",
     "precision",
     "recall",
-    "f1",
     "precision_micro",
     "recall_micro",
-    "f1_micro",
 )
+"""The most important first."""
 # Of a ratio of sums over (hits, false alarms, misses): above and below the line.
 MICRO: Final = {
     "precision_micro": ((1.0, 0.0, 0.0), (1.0, 1.0, 0.0)),
     "recall_micro": ((1.0, 0.0, 0.0), (1.0, 0.0, 1.0)),
     "f1_micro": ((2.0, 0.0, 0.0), (2.0, 1.0, 1.0)),
 }
+_VALUES_AT_ONCE: Final = 1_000_000
 _TOO_MANY: Final = f"undecidable, because probabilities of more than {MAX_SCORED_CLASSES} outputs are not kept"
 
 
@@ -47,6 +51,7 @@ class Multilabel(Sums):
         outcomes: (3, n_outputs) weighted hits, false alarms and misses of each output.
         products: (3, 3) weighted sums of products of each row's total hits, false alarms and misses.
         exact: weighted rows that are right in all outputs.
+        calibrations: (n_scored, 3, 15) table of each output's Calibration.
     """
 
     def __init__(self, n_outputs: int) -> None:
@@ -58,6 +63,7 @@ class Multilabel(Sums):
         self.exact = 0.0
         self.scores = ScoreCounts()
         self.losses = Losses()
+        self.calibrations = np.zeros((min(n_outputs, MAX_SCORED_CLASSES), 3, BINS))
         self.too_wide = 0
 
     def __repr__(self) -> str:
@@ -66,7 +72,7 @@ class Multilabel(Sums):
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self.outcomes.nbytes + self.products.nbytes + self.scores.nbytes + 136
+        return self.outcomes.nbytes + self.products.nbytes + self.calibrations.nbytes + self.scores.nbytes + 136
 
     def update(self, batch: Labelled) -> None:
         """Add rows; those with a NaN label or neither predictions nor scores are left out."""
@@ -78,14 +84,17 @@ class Multilabel(Sums):
 
     def update_predictions(self, batch: Labelled) -> None:
         """Add only the predictions of rows whose scores were added before."""
-        used = _known(batch.labels) & _known(batch.predictions)
-        true, said, w = batch.labels[used] > 0, batch.predictions[used] > 0, batch.weights[used]
-        outcomes = np.stack([true & said, ~true & said, true & ~said]).astype(np.float64)
-        totals = outcomes.sum(axis=2)
-        self.weight += float(w.sum())
-        self.outcomes += np.einsum("orc,r->oc", outcomes, w)
-        self.products += (totals * w) @ totals.T
-        self.exact += float(w @ (totals[1] + totals[2] == 0))
+        rows = np.flatnonzero(_known(batch.labels) & _known(batch.predictions))
+        step = max(1, _VALUES_AT_ONCE // max(1, self.n_outputs))
+        for start in range(0, len(rows), step):
+            at = rows[start : start + step]
+            true, said, w = batch.labels[at] > 0, batch.predictions[at] > 0, batch.weights[at]
+            outcomes = [(true & said), (~true & said), (true & ~said)]
+            totals = np.stack([one.sum(axis=1, dtype=np.float64) for one in outcomes])
+            self.weight += float(w.sum())
+            self.outcomes += np.stack([w @ one for one in outcomes])
+            self.products += (totals * w) @ totals.T
+            self.exact += float(w @ (totals[1] + totals[2] == 0))
 
     def update_scores(self, batch: Labelled) -> None:
         """Add only the scores of rows whose predictions were added before."""
@@ -104,6 +113,11 @@ class Multilabel(Sums):
             true, p, w = true[proper], p[proper], w[proper]
             of_label = np.clip(np.where(true, p, 1 - p), EPSILON, 1 - EPSILON)
             self.losses.add(-np.log(of_label).mean(axis=1), ((p - true) ** 2).mean(axis=1), w)
+            width = p.shape[1]
+            cells = bins_of(p) + np.arange(width) * BINS
+            for row, values in enumerate((np.ones_like(p), p, true)):
+                sums = np.bincount(cells.ravel(), np.multiply(values, w[:, None]).ravel(), width * BINS)
+                self.calibrations[:width, row] += sums.reshape(width, BINS)
 
     def merge(self, other: Self) -> None:
         """Add another's rows."""
@@ -115,11 +129,23 @@ class Multilabel(Sums):
         self.too_wide += other.too_wide
         self.scores.merge(other.scores)
         self.losses.merge(other.losses)
+        self.calibrations = self.calibrations + other.calibrations
+
+    def calibration(self, output: int) -> Calibration:
+        """Of one output."""
+        found = Calibration()
+        found.table = self.calibrations[output]
+        return found
+
+    def reliability(self) -> list[list[ReliabilityBin]]:
+        """Of each output with scores its bins of probability, against the share of rows that had the output."""
+        return [self.calibration(output).bins(self.ratio) for output in range(len(self.calibrations))]
 
     def figures(self) -> dict[str, Figure]:
-        """accuracy, hamming_loss, precision, recall, f1, precision_micro, recall_micro, f1_micro, roc_auc,
-        average_precision, log_loss, brier."""
-        of_scores = {**ranked(self.scores.pairs(min(self.n_outputs, MAX_SCORED_CLASSES))), **self.losses.figures()}
+        """f1_micro, f1, accuracy, hamming_loss, precision, recall, precision_micro, recall_micro, roc_auc,
+        average_precision, log_loss, brier, ece."""
+        pairs = self.scores.pairs(min(self.n_outputs, MAX_SCORED_CLASSES))
+        of_scores = {**ranked(pairs), **self.losses.figures(), "ece": self._ece()}
         if self.too_wide:
             of_scores = dict.fromkeys(of_scores, Figure(None, _TOO_MANY))
         if self.weight <= 0 or not self.n_outputs:
@@ -137,12 +163,15 @@ class Multilabel(Sums):
             below = float(sums @ bottom)
             said = "no output was ever predicted" if name == "precision_micro" else "no label has any output"
             result[name] = Figure(float(sums @ top) / below) if below > 0 else Figure(None, said)
-        return {**result, **of_scores}
+        return {**{name: result[name] for name in _DECIDED}, **of_scores}
 
     def intervals(self) -> dict[str, Interval]:
         """The bands of the figures that have a value."""
         pairs = self.scores.pairs(min(self.n_outputs, MAX_SCORED_CLASSES))
         rules = {**ranked_intervals(pairs, self.ratio), **self.losses.intervals(self.ratio)}
+        errors = [self.calibration(output) for output in range(len(self.calibrations))]
+        if self._ece().value is not None:
+            rules["ece"] = together((1.0, one.interval(self.ratio)) for one in errors)
         if self.weight <= 0 or not self.n_outputs:
             return rules
         n = self.weight * self.ratio
@@ -165,6 +194,12 @@ class Multilabel(Sums):
                 variance = float(gain @ self.products @ gain) / self.weight / n
                 rules[name] = share(value, min(n, below * self.ratio), variance)
         return rules
+
+    def _ece(self) -> Figure:
+        if self.losses.reason:
+            return Figure(None, self.losses.reason)
+        errors = [self.calibration(output).ece(self.ratio).value for output in range(len(self.calibrations))]
+        return Figure(float(np.mean([one for one in errors if one is not None])))
 
     def _macro(self, top: NDArray[np.float64], bottom: NDArray[np.float64]) -> Interval:
         part = 1 / self.n_outputs

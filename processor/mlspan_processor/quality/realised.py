@@ -49,7 +49,7 @@ def realised(sample: Sample) -> dict[str, Realised]:
     batch = labelled(sample)
     quality = quality_of(sample, batch)
     figures, intervals = exact(quality, batch)
-    rows = _rows(batch)
+    rows = rows_of(batch)
     return {name: of_figure(figure, intervals.get(name), rows[name in OF_SCORES]) for name, figure in figures.items()}
 
 
@@ -178,7 +178,7 @@ def _median(batch: Labelled) -> float:
     return float(sizes[at])
 
 
-def _rows(batch: Labelled) -> dict[bool, int]:
+def rows_of(batch: Labelled) -> dict[bool, int]:
     """Labelled rows with a prediction (False) and with scores (True)."""
 
     def whole(values: NDArray[Any]) -> NDArray[np.bool_]:

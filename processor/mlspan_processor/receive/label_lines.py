@@ -1,7 +1,9 @@
 """Labels as people send them: JSON lines, a JSON array or CSV in; checked rows and the bad lines out.
 
-A bad line costs only itself. Columns: prediction_id and label are required, model and timestamp optional. A
-timestamp is RFC 3339 text, or Unix time in seconds (or nanoseconds, from 10^15 up).
+A bad line costs only itself. Columns: prediction_id and label are required, model and timestamp optional. The label of
+a multilabel model is, in JSON, a list of the outputs that hold, 0 or 1 for each output in order, or an object of output
+to 0 or 1; in CSV the names with ";" between them, and ";" alone where none holds. A timestamp is RFC 3339 text, or Unix
+time in seconds (or nanoseconds, from 10^15 up).
 """
 
 import csv
@@ -14,11 +16,13 @@ from typing import Any
 
 import orjson
 
+from mlspan_processor.outputs import Label
+
 KEYS = ("prediction_id", "label", "model", "timestamp")
 CSV_TYPES = frozenset({"text/csv", "application/csv"})
 JSON_LINES_TYPES = frozenset({"application/x-ndjson", "application/jsonl", "application/x-jsonlines"})
 _MAX_ID = 256
-_MAX_LABEL = 256
+_MAX_LABEL = 1024
 _NANOSECONDS_FROM = 1e15
 
 
@@ -29,14 +33,15 @@ class LabelLine:
     Attributes:
         line: where it stood, from 1.
         prediction_id: as written.
-        label: text for a class, a number for a value.
+        label: text for a class, a number for a value; of several outputs the names of those that hold, or whether each
+            does.
         model: the model's name, or None.
         timestamp_ns: when the truth was known, Unix nanoseconds, or None.
     """
 
     line: int
     prediction_id: str
-    label: str | float
+    label: Label
     model: str | None
     timestamp_ns: int | None
 
@@ -128,7 +133,9 @@ def _checked(line: int, row: Any) -> LabelLine:
     return LabelLine(line, prediction_id, _label(row.get("label")), model or None, _timestamp(row.get("timestamp")))
 
 
-def _label(value: Any) -> str | float:
+def _label(value: Any) -> Label:
+    if isinstance(value, list | dict):
+        return _several(value)
     if value is None or value == "":
         raise ValueError("label is missing")
     if isinstance(value, bool):
@@ -138,10 +145,25 @@ def _label(value: Any) -> str | float:
             raise ValueError(f'label "{value}" is not finite')
         return float(value)
     if not isinstance(value, str):
-        raise ValueError("label is neither text nor a number")  # bad input, not a bug
+        raise ValueError("label is neither text, a number, a list nor an object")  # bad input, not a bug
     if len(value) > _MAX_LABEL:
         raise ValueError(f"label is longer than {_MAX_LABEL} characters")
     return value
+
+
+def _several(value: list[Any] | dict[str, Any]) -> Label:
+    """The truth of several outputs: names of those that hold, 0 or 1 for each in order, or by name."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return tuple(value)
+    truths = value if isinstance(value, list) else list(value.values())
+    for one in truths:
+        if not isinstance(one, bool | int | float) or one not in {0, 1}:
+            raise ValueError(f'label holds "{one}"; of several outputs it must hold 0 and 1, or names')
+    if isinstance(value, list):
+        if len(value) < 2:
+            raise ValueError("label is a list of one number; of several outputs it must hold 0 or 1 for each")
+        return tuple(map(bool, value))
+    return tuple(name for name, holds in value.items() if holds)
 
 
 def _timestamp(value: Any) -> int | None:

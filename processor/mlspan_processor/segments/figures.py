@@ -24,7 +24,7 @@ from mlspan_processor.segments.accumulate import SegmentedQuality
 MIN_LABELS: Final = 30
 """Labelled rows below which a value is not judged."""
 MAX_SEGMENTS: Final = 50
-JUDGED: Final = ("accuracy", "f1", "mae")
+JUDGED: Final = ("accuracy", "f1", "f1_micro", "mae")
 """Metrics that are judged where the task has them; every further one costs power."""
 
 

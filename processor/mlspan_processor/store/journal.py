@@ -106,4 +106,5 @@ def labels_from_bytes(data: bytes) -> list[Label]:
     Raises:
         ValueError, TypeError: the bytes are something else.
     """
-    return [Label(*row) for row in json.loads(data)]
+    rows = json.loads(data)
+    return [Label(one, tuple(label) if isinstance(label, list) else label, *rest) for one, label, *rest in rows]

@@ -158,7 +158,7 @@ class PredictionStore:
         for signed, text in database.rows("SELECT key, data FROM waiting ORDER BY since"):
             try:
                 entries = [
-                    (Label("", label, model, timestamp), since, done)
+                    (Label("", tuple(label) if isinstance(label, list) else label, model, timestamp), since, done)
                     for label, model, timestamp, since, done in json.loads(text)
                 ]
             except (TypeError, ValueError) as error:

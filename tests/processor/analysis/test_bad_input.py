@@ -158,8 +158,8 @@ def test_numbers_written_as_text(reference: pd.DataFrame, current: pd.DataFrame)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "multilabel"}, "rows of several outputs are not analysed as one"),
-        ({"task": "ranking"}, r'--task "ranking": must be one of binary, multiclass, regression'),
+        ({"task": "multilabel"}, "a multilabel model needs a column of 0 and 1 for each output"),
+        ({"task": "ranking"}, r'--task "ranking": must be one of binary, multiclass, multilabel, regression'),
         ({"label": "yy"}, r'--label "yy": neither file has this column; did you mean "y"\?'),
         ({"label": "nothing"}, 'neither file has this column; there are "x0"'),
         ({"features": ["x0", "x9"]}, '--features "x9": reference has no such column; did you mean'),
@@ -207,10 +207,10 @@ def test_clocks_that_jump(reference: pd.DataFrame, current: pd.DataFrame) -> Non
     assert "rows without a time are in no window: 1 of 300" in result.notes[0]
 
 
-def test_labels_of_several_outputs_are_refused(reference: pd.DataFrame, current: pd.DataFrame) -> None:
-    """A column of lists as label: the error says what to do instead."""
+def test_a_column_of_indicators_as_label(reference: pd.DataFrame, current: pd.DataFrame) -> None:
+    """A column of lists of 0 and 1 as label: the error says what to do instead."""
     both = [frame.assign(y=pd.Series([[0, 1]] * len(frame), frame.index, object)) for frame in (reference, current)]
-    with pytest.raises(AnalysisError, match="analyse each output with --task binary"):
+    with pytest.raises(AnalysisError, match=r'column "y" holds lists of 0 and 1; .* a column for each output'):
         result_of(*both)
 
 

@@ -55,7 +55,7 @@ def test_help_tells_the_exit_status(name: str, capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     assert "exit status: 0 " in text
     examples = [line.split()[1:] for line in text.splitlines() if line.startswith("  mlspan ")]
-    assert len(examples) == 3
+    assert len(examples) >= 3
     for example in examples:
         assert build_parser().parse_args(example).run == f"{name}:{name}"
 

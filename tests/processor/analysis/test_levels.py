@@ -1,6 +1,7 @@
 """Where nothing has changed, next to nothing is told: at most 1 % of windows, 3 % where rows depend on each other."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binom
 
@@ -35,6 +36,28 @@ def test_no_drift_is_quiet(rows: int, windows: int, segment: str | tuple[str, ..
     )
     assert len(result.windows) == windows
     assert len(result.alerted) <= most(windows, 0.01)
+
+
+def test_several_outputs_are_quiet() -> None:
+    """Five outputs that depend on each other: drift of each, and performance over all of them."""
+    rng = np.random.default_rng(7)
+    outputs = range(5)
+    frames = []
+    for rows in (3000, 300 * 150):
+        p = 1 / (1 + np.exp(-rng.normal(size=(rows, 1)) - rng.normal(size=(rows, 5))))
+        frame = pd.DataFrame(rng.normal(size=(rows, 1)), columns=["x"])
+        for k in outputs:
+            frame[f"p{k}"], frame[f"y{k}"] = p[:, k], (rng.random(rows) < p[:, k]).astype(int)
+        frames.append(frame)
+    result = analyze(
+        reference=frames[0],
+        current=frames[1],
+        label={f"o{k}": f"y{k}" for k in outputs},
+        probability={f"o{k}": f"p{k}" for k in outputs},
+        every="300rows",
+    )
+    assert len(result.windows) == 150
+    assert len(result.alerted) <= most(150, 0.01)
 
 
 def test_rows_that_depend_on_each_other_are_quiet() -> None:

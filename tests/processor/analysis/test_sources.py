@@ -11,12 +11,13 @@ import pyarrow as pa
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from sklearn import metrics
 
 from mlspan.payload import category_code
 from mlspan_exporters.otlp_json import to_json
 from mlspan_processor import Analysis, analyze
 from mlspan_processor.analysis import AnalysisError, source
-from mlspan_processor.model_spans import ModelSpans, feedback_logs
+from mlspan_processor.model_spans import ModelSpans, feedback_logs, prediction_id
 from mlspan_processor.records import Chunk, Signal
 from tests.processor.analysis.frames import classified
 
@@ -167,6 +168,34 @@ def test_spans(frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> Non
     )
     assert mixed.windows[0].features["kind"].psi == pytest.approx(table.features["kind"].psi, rel=1e-6)
     assert mixed.windows[0].metrics["accuracy"].realised == window.metrics["accuracy"].realised
+
+
+def test_spans_of_a_multilabel_model(tmp_path: Path) -> None:
+    """Its outputs are known from the scope; labels of several outputs join, one that does not fit is none."""
+    rng = np.random.default_rng(0)
+    outputs, paths, tables = ("food", "music"), [], []
+    for version in ("6", "7"):
+        spans = ModelSpans(version=version, classes=(), task="multilabel", outputs=outputs, seed=int(version))
+        p = rng.random((300, 2)).astype(np.float32)
+        truth = rng.random(p.shape) < p
+        ids = [
+            prediction_id(spans.add(row[None], (p[i] > 0.5).astype(int), p[i][None]))
+            for i, row in enumerate(rng.normal(size=(300, 2)).astype(np.float32))
+        ]
+        labels: list[tuple[str, Any]] = [(key, tuple(row)) for key, row in zip(ids, truth.tolist(), strict=True)]
+        labels[0] = ids[0], ("cars",)
+        path = tmp_path / f"{version}.jsonl"
+        path.write_bytes(_line(spans.chunk()) + _line(feedback_logs(labels)))
+        paths.append(path)
+        tables.append((truth[1:], (p > 0.5)[1:], p[1:]))
+    result = analyze(reference=paths[0], current=paths[1])
+    assert (result.task, result.classes) == ("multilabel", outputs)
+    found = result.windows[0].metrics
+    truth, said, p = tables[1]
+    assert found["f1_micro"].labels == 299
+    assert found["f1_micro"].realised == pytest.approx(metrics.f1_score(truth, said, average="micro"))
+    assert found["roc_auc"].realised == pytest.approx(metrics.roc_auc_score(truth, p))
+    assert list(result.windows[0].features) == ["a", "b"]
 
 
 def test_spans_without_rows(tmp_path: Path) -> None:

@@ -50,7 +50,11 @@ def test_inferred_from_values(label: list[Any], said: list[Any], task: str, clas
         ({"y": [0, 1], "said": [0.2, 0.9]}, {}, "name the fractions with --probability"),
         ({"y": ["a", "b", "c"], "said": ["a", "b", "c"]}, {"task": "binary"}, "say --task multiclass"),
         ({"y": ["a", "b"], "said": ["a", "b"]}, {"task": "regression"}, "a regression needs numbers"),
-        ({"y": [0, 1], "said": [0, 1]}, {"task": "ranking"}, "must be one of binary, multiclass, regression"),
+        (
+            {"y": [0, 1], "said": [0, 1]},
+            {"task": "ranking"},
+            "must be one of binary, multiclass, multilabel, regression",
+        ),
         ({"y": [f"c{i}" for i in range(200)], "said": ["c1"]}, {"task": "binary"}, "200 classes"),
     ],
 )

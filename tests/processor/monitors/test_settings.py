@@ -89,8 +89,8 @@ def test_every_metric_has_methods() -> None:
         ),
         (
             {"metric": "performance", "min_effect": 0.05, "notify": ["slack/b"]},
-            "realised performance (accuracy, or mean absolute error) of *, at every label; alarms when it is worse than"
-            " the reference by more than 0.05, at level 0.005 of all time; warning; tells slack/b",
+            "realised performance (accuracy, mean absolute error, or Hamming loss) of *, at every label; alarms when it"
+            " is worse than the reference by more than 0.05, at level 0.005 of all time; warning; tells slack/b",
         ),
         (
             {"metric": "drift", "features": ["age", "in*"], "window": {"duration": "1h"}, "min_effect": 0.3},

@@ -100,7 +100,39 @@ def test_multilabel_is_scikit_learns(weighted: bool) -> None:
         expected[name] = function(y, said, average="macro", **w)
         expected[f"{name}_micro"] = function(y, said, average="micro", **w)
     assert_equal(sample, expected)
-    assert set(realised(sample)) == {*expected, "log_loss", "brier"}
+    assert set(realised(sample)) == {*expected, "log_loss", "brier", "ece"}
+
+
+@WEIGHTED
+def test_multilabel_losses_are_the_means_of_scikit_learns(weighted: bool) -> None:
+    """Log loss and Brier score of each output, averaged; the calibration error of each output, averaged."""
+    sample = sample_of(multilabel, weighted)
+    assert sample.scores is not None
+    outputs = range(len(sample.classes))
+    parts = [
+        replace(
+            sample,
+            task="binary",
+            classes=("0", "1"),
+            labels=sample.labels[:, k],
+            predictions=sample.predictions[:, k],
+            scores=sample.scores[:, [k]],
+        )
+        for k in outputs
+    ]
+    found = realised(sample)
+    for name, function in (("log_loss", metrics.log_loss), ("brier", metrics.brier_score_loss)):
+        each = [
+            function(sample.labels[:, k], sample.scores[:, k], sample_weight=sample.weights, labels=[0, 1])
+            for k in outputs
+        ]
+        assert found[name].value == pytest.approx(np.mean(each), rel=1e-9)
+    assert found["ece"].value == pytest.approx(np.mean([realised(part)["ece"].value for part in parts]), rel=1e-9)
+    low, value, high = found["ece"].low, found["ece"].value, found["ece"].high
+    assert low is not None
+    assert value is not None
+    assert high is not None
+    assert low <= value <= high
 
 
 @WEIGHTED
