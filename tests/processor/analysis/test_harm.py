@@ -117,6 +117,18 @@ def test_regression_errors_that_grow() -> None:
     assert alert.effect == pytest.approx(0.4, abs=0.1)
 
 
+def test_errors_that_grow_where_rows_depend_on_each_other() -> None:
+    """Bands that dependence stretches past what tables of Student's t hold still say whether errors have grown."""
+    rng = np.random.default_rng(8)
+    reference, current = numbers(rng, 3000, 2, correlation=0.8), numbers(rng, 900, 2, correlation=0.8)
+    for frame, factor in ((reference, 1.0), (current, 1.1)):
+        frame["said"] = frame["x0"]
+        frame["y"] = frame["said"] + factor * numbers(rng, len(frame), 1, correlation=0.8)["x0"]
+    current.loc[600:, "y"] = current["said"][600:] + 4 * (current["y"] - current["said"])[600:]
+    result = analyze(reference=reference, current=current, prediction="said", label="y", every="300rows")
+    assert ["realised" in kinds(result, window) for window in range(3)] == [False, False, True]
+
+
 def test_incidents_join_windows() -> None:
     """Three bad windows in a row are one incident, from the first's start to the last's end; quiet ones none."""
     rng = np.random.default_rng(8)
