@@ -69,6 +69,8 @@ def test_constant_and_empty_features(reference: pd.DataFrame, current: pd.DataFr
     assert empty.reason == "undecidable, because all values are missing"
     changed = result_of(reference.assign(c=5.0), current.assign(c=6.0)).windows[0]
     assert changed.features["c"].drifted is True
+    assert [(one.kind, one.subject) for one in changed.alerts] == [("feature_drift", "c")]
+    assert "100.0% are outside the reference's 5 to 5" in changed.alerts[0].message
     gone = result_of(reference, current.assign(x1=np.nan)).windows[0]
     assert [one.subject for one in gone.alerts] == ["x1"]
     assert gone.features["x1"].missing == 1.0

@@ -74,6 +74,17 @@ def test_many_shifted_features_are_one_alert() -> None:
     assert kinds(result) == ["feature_drift"]
 
 
+def test_numbers_outside_the_range_alone_can_alert() -> None:
+    """A few values beyond all that the reference had are told, with their share, where the rest has not moved."""
+    rng = np.random.default_rng(9)
+    reference, current = numbers(rng, 2000, 2), numbers(rng, 1000, 2)
+    current.loc[::50, "x1"] = 50.0
+    [alert] = analyze(reference=reference, current=current).windows[0].alerts
+    assert (alert.kind, alert.subject, alert.reference) == ("feature_drift", "x1", 0.0)
+    assert alert.value == pytest.approx(0.02, abs=0.002)
+    assert "% are outside the reference's -" in alert.message
+
+
 def test_a_segment_alone_can_alert() -> None:
     """Performance falls in one group of five: told with the group's name."""
     rng = np.random.default_rng(4)
