@@ -23,7 +23,7 @@ _NAMED: Final = 5
 def column_alerts(evidence: Evidence) -> list[Alert | None]:
     """Alerts about predictions, labels, data quality and features."""
     judged, prepared = evidence.judged, evidence.prepared
-    gone = [one for one in evidence.features if one.reason]
+    gone = [one for one in evidence.features if one.lost]
     if judged is None:
         return [_quality(evidence, [], [], gone)]
     n = prepared.n_inputs
