@@ -185,6 +185,17 @@ def _apart(one: float, other: float, correlation: float) -> float:
     return largest * math.sqrt(max(0.0, one * one + other * other - 2 * correlation * one * other))
 
 
+def rows_behind(value: float, band: Band, z: float) -> float | None:
+    """Rows of which a share of this value has Wilson's band at z, from the end that is farther off; None for an empty
+    band.
+
+    >>> round(rows_behind(0.9, share(0.9, 40)(3.0), 3.0))
+    40
+    """
+    end = max(band, key=lambda one: abs(one - value))
+    return z * z * end * (1 - end) / (value - end) ** 2 if 0.0 < end < 1.0 and end != value else None
+
+
 def p_value(a: float, interval_a: Interval, b: float, interval_b: Interval) -> float | None:
     """Two-sided p-value of "both are the same": the level at which the band of b - a just touches 0; None without
     bands."""

@@ -16,6 +16,7 @@ from mlspan_processor.quality.bands import (
     mean,
     p_value,
     positive,
+    rows_behind,
     share,
     student,
     wider,
@@ -119,6 +120,14 @@ def test_rules() -> None:
     assert both is not None
     assert both[0] < one[0] < 0.5 < one[1] < both[1]
     assert wider(share(0.4, 80), mean(0.4, 1, 0.1))(Z95) == wilson(0.4, 80)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.013, 0.5, 0.97, 1.0])
+@pytest.mark.parametrize("z", [Z95, 4.5])
+def test_rows_behind_a_band(value: float, z: float) -> None:
+    """Wilson's interval tells how many rows it is of; a band of no width does not."""
+    assert rows_behind(value, wilson(value, 123.4, z), z) == pytest.approx(123.4)
+    assert rows_behind(value, (value, value), z) is None
 
 
 def test_difference_is_newcombes() -> None:
