@@ -64,6 +64,9 @@ class Answers:
 
 
 NO_TIME: Final = np.iinfo(np.int64).min
+_LATEST: Final = 9_223_000_000_000_000_000
+"""Nanoseconds since the epoch, either way: in April 2262."""
+_NS: Final = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1000, "ns": 1}
 
 
 def read_answers(source: Source, roles: Roles, progress: Progress | None = None) -> Answers:
@@ -115,26 +118,33 @@ def times_of(column: Any, name: str) -> NDArray[np.int64]:
     """(n_rows,) nanoseconds since the epoch, NO_TIME where missing.
 
     Dates and times without a zone are taken as UTC; texts are ISO 8601; numbers are seconds, or milli-, micro- or
-    nanoseconds where the median is too large for the unit before (after the year 5138).
+    nanoseconds where the median is too large for the unit before (after the year 5138). Times beyond what 64 bits of
+    nanoseconds hold (9999-12-31, which stands for "never") count as missing.
     """
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
         return _text_times(column, name)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        stamps = pc.cast(column, pa.timestamp("ns", getattr(kind, "tz", None)), safe=False)
-        return np.asarray(pc.fill_null(pc.cast(stamps, pa.int64()), int(NO_TIME)).to_numpy(), np.int64)
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        return _stamps(column)
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind):
         values = np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(), np.float64)
         finite = np.isfinite(values)
         size = float(np.median(np.abs(values[finite]))) if finite.any() else 0.0
         scale = next(unit for limit, unit in ((1e11, 1e9), (1e14, 1e6), (1e17, 1e3), (np.inf, 1.0)) if size < limit)
         if pa.types.is_integer(kind) and scale == 1.0:
             return np.asarray(pc.fill_null(pc.cast(column, pa.int64()), int(NO_TIME)).to_numpy(), np.int64)
-        finite &= np.abs(values) * scale < 9.2e18
+        finite &= np.abs(values) * scale < _LATEST
         result = np.full(len(values), NO_TIME)
         result[finite] = np.round(values[finite] * scale).astype(np.int64)
         return result
     raise AnalysisError(f'--time "{name}" holds {kind}; must hold times, dates, ISO 8601 texts or Unix seconds')
+
+
+def _stamps(column: Any) -> NDArray[np.int64]:
+    timed = pa.types.is_timestamp(column.type)
+    whole = pc.cast(column if timed else pc.cast(column, pa.date64()), pa.int64())
+    counts, factor = pc.fill_null(whole, int(NO_TIME)).to_numpy(), _NS[column.type.unit if timed else "ms"]
+    return np.where(np.abs(counts + 1) <= _LATEST // factor, counts * factor, NO_TIME)
 
 
 def _text_times(column: Any, name: str) -> NDArray[np.int64]:
@@ -152,7 +162,8 @@ def _text_times(column: Any, name: str) -> NDArray[np.int64]:
             continue
         aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
         whole, part = divmod((aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds(), 1)
-        stamps[i] = int(whole) * 1_000_000_000 + round(part * 1e6) * 1000
+        stamp = int(whole) * 1_000_000_000 + round(part * 1e6) * 1000
+        stamps[i] = stamp if abs(stamp) <= _LATEST else NO_TIME
     if len(unreadable) > len(found.texts) / 2:
         raise AnalysisError(f'--time "{name}": "{unreadable[0]}" is no ISO 8601 time')
     return stamps[found.codes]

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes, seconds, to_float32
-from mlspan_processor.analysis.roles import CODES
+from mlspan.columns import CATEGORICAL, NUMERIC, TextCodes, seconds, to_float32
+from mlspan_processor.analysis.roles import CODES, is_text, type_of
 from mlspan_processor.analysis.source import Source
 
 MAX_TEXTS: Final = 10_000
@@ -26,11 +26,17 @@ _PARSED: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A feature, and why it cannot be compared ("" where it can)."""
+    """A feature, and why it cannot be compared ("" where it can).
+
+    Attributes:
+        name, type, reason: see above.
+        lost: whether it can be compared no more, since the current file's column is gone or another.
+    """
 
     name: str
     type: str
     reason: str = ""
+    lost: bool = False
 
 
 def comparable(names: Sequence[str], reference: Source, current: Source) -> list[Feature]:
@@ -81,7 +87,7 @@ class Encoder:
 def numbers(column: Any) -> NDArray[np.float32]:
     """A column as float32, NaN where missing; texts that are no number are missing."""
     kind = column.type
-    if _is_text(kind):
+    if is_text(kind):
         positions, labels = _encoded(column)
         return np.append([_number(label) for label in labels], np.nan).astype(np.float32)[positions]
     if pa.types.is_temporal(kind):
@@ -89,19 +95,6 @@ def numbers(column: Any) -> NDArray[np.float32]:
     if pa.types.is_boolean(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
         column = pc.cast(column, pa.float64())
     return to_float32(np.asarray(column.to_numpy(zero_copy_only=False)))
-
-
-def type_of(field: Any) -> str | None:
-    """The type of a feature with this Arrow field, None for what is not captured."""
-    kind = field.type
-    if CODES in (field.metadata or {}) or _is_text(kind):
-        return CATEGORICAL
-    if pa.types.is_boolean(kind):
-        return BOOLEAN
-    if pa.types.is_nested(kind) or pa.types.is_time(kind):
-        return None
-    known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_temporal, pa.types.is_null)
-    return NUMERIC if any(test(kind) for test in known) else None
 
 
 def schema_texts(source: Source) -> list[str]:
@@ -115,15 +108,15 @@ def _feature(name: str, reference: Source, current: Source) -> Feature:
     if kind is None:
         return Feature(name, NUMERIC, f"undecidable, because {before.type} values are not captured")
     if name not in current.schema.names:
-        return Feature(name, kind, f"undecidable, because {current.name} lacks the column")
+        return Feature(name, kind, f"undecidable, because {current.name} lacks the column", True)
     now = current.schema.field(name)
     other = type_of(now)
     if other is None:
-        return Feature(name, kind, f"undecidable, because the column holds {now.type} now")
+        return Feature(name, kind, f"undecidable, because the column holds {now.type} now", True)
     if kind == CATEGORICAL and other != CATEGORICAL and not pa.types.is_null(now.type):
-        return Feature(name, kind, f"undecidable, because the column was {before.type} and is {now.type} now")
+        return Feature(name, kind, f"undecidable, because the column was {before.type} and is {now.type} now", True)
     if kind != CATEGORICAL and other == CATEGORICAL and not _reads_as_numbers(current, name):
-        return Feature(name, kind, f"undecidable, because the column was {before.type} and is text now")
+        return Feature(name, kind, f"undecidable, because the column was {before.type} and is text now", True)
     return Feature(name, kind)
 
 
@@ -135,10 +128,6 @@ def _reads_as_numbers(source: Source, name: str) -> bool:
         if known and CODES not in (batch.schema.field(name).metadata or {}):
             return bool(np.isfinite(numbers(column)).sum() >= _PARSED * known)
     return False
-
-
-def _is_text(kind: Any) -> bool:
-    return str(kind).startswith(("string", "large_string", "binary", "large_binary", "dictionary"))
 
 
 def _encoded(column: Any) -> tuple[NDArray[np.intp], list[Any]]:

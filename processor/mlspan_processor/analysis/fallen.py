@@ -1,27 +1,32 @@
 """Batch, part 10b: has performance fallen, by labels or by the estimate?
 
 In: Evidence. Out: at most one alert of each kind, which names all metrics that have fallen. Realised: worse than the
-reference by more than the smallest loss that matters, and chance explains that at most as often as the level says: the
-level at which both bands just touch, widened where the losses depend on their neighbours. Estimated: lower by as much;
-beyond what the labels of as many unchanged rows would vary (an estimate varies less); and below the reference with 90 %
-confidence by its own band, which also holds what the estimator itself may be wrong by.
+reference by more than the smallest loss that matters, and chance explains that at most as often as the level says. Of
+shares (accuracy, F1) the conditional distribution says how often (drift.shares): of a model that is nearly always right
+five errors among forty rows are rare, but not as rare as the normal tail says that bands rest on. Of others it is the
+level at which both bands just touch. Bands are widened where the losses depend on their neighbours. Estimated: lower by
+as much; beyond what the labels of as many unchanged rows would vary (an estimate varies less); and below the reference
+with 90 % confidence by its own band, which also holds what the estimator itself may be wrong by.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Final
 
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from mlspan_processor.analysis.evidence import Evidence, p_text, text
 from mlspan_processor.analysis.levels import ALERTING, CRITICAL, ESTIMATED_LEVEL, REALISED_LEVEL, SEGMENTS_LEVEL
 from mlspan_processor.analysis.result import Alert, Metric, Severity
 from mlspan_processor.analysis.truth import stretched, widened
-from mlspan_processor.quality.bands import Z95, Interval, p_value, share
+from mlspan_processor.drift.shares import risen
+from mlspan_processor.quality.bands import Z95, Interval, p_value, rows_behind, share
 from mlspan_processor.quality.names import BETTER, LOWER, smallest
 
 MIN_LABELS: Final = 30
 """Labels below which performance does not alert."""
+_SHARES: Final = frozenset({"accuracy", "f1"})
+"""Metrics that are shares of rows, or nearly."""
 Z90: Final = 1.2815515655446004
 """Standard normal deviations that a one-sided 90 % band reaches."""
 
@@ -91,8 +96,8 @@ def _segments(evidence: Evidence) -> list[tuple[str, Fall]]:
     ]
     found = []
     for place, one in pairs:
-        now = _band(name, one.realised, one.realised_low, one.realised_high, one.labels, evidence.loss_dependence)
-        was = _band(name, one.reference, one.reference_low, one.reference_high, None, evidence.loss_dependence)
+        now = _band(name, one.realised, one.realised_low, one.realised_high, evidence.loss_dependence)
+        was = _band(name, one.reference, one.reference_low, one.reference_high, evidence.loss_dependence)
         level = SEGMENTS_LEVEL / len(pairs)
         if one.labels < MIN_LABELS:
             continue
@@ -101,14 +106,12 @@ def _segments(evidence: Evidence) -> list[tuple[str, Fall]]:
     return sorted(found, key=lambda pair: pair[1].p_value)
 
 
-def _band(
-    name: str, value: float | None, low: float | None, high: float | None, labels: int | None, dependence: float
-) -> Interval | None:
-    """The band of a segment's figure at any level: exact for shares, else the 95 % band stretched."""
+def _band(name: str, value: float | None, low: float | None, high: float | None, dependence: float) -> Interval | None:
+    """The band of a segment's figure at any level: exact for accuracy, else the 95 % band stretched."""
     if value is None or low is None or high is None:
         return None
-    exact = name == "accuracy" and labels is not None
-    return widened(share(value, labels or 0) if exact else stretched(value, low, high, Z95), dependence)
+    rows = rows_behind(value, (low, high), Z95) if name == "accuracy" else None
+    return widened(stretched(value, low, high, Z95) if rows is None else share(value, rows), dependence)
 
 
 def estimated_alert(evidence: Evidence) -> Alert | None:
@@ -164,5 +167,20 @@ def _fall(
     loss = (value - before) if BETTER[name] == LOWER else (before - value)
     if loss <= tolerance:
         return None
+    p = _share_p(before, was, value, window, level) if name in _SHARES else _p_of_bands(before, was, value, window)
+    return Fall(name, value, before, loss, loss / tolerance, p) if p is not None and p < level else None
+
+
+def _share_p(before: float, was: Interval, value: float, window: Interval, level: float) -> float | None:
+    """One-sided p-value of a share that fell, at the rows that the bands at this level speak of."""
+    z = -float(ndtri(level))
+    bands = was(z), window(z)
+    if bands[0] is None or bands[1] is None:
+        return None
+    m, n = rows_behind(before, bands[0], z), rows_behind(value, bands[1], z)
+    return None if m is None or n is None else float(risen((1 - value) * n, n, (1 - before) * m, m))
+
+
+def _p_of_bands(before: float, was: Interval, value: float, window: Interval) -> float | None:
     p = p_value(before, was, value, window)
-    return Fall(name, value, before, loss, loss / tolerance, p / 2) if p is not None and p / 2 < level else None
+    return None if p is None else p / 2

@@ -6,6 +6,7 @@ case's difference says more than two means. The challenger passes a metric when 
 than the margin, and fails when it is worse, by the 95 % interval of the difference; else the rows do not tell.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -120,8 +121,8 @@ def compare_versions(
         OSError: a file cannot be read.
         AnalysisError: columns, options or files do not fit.
     """
-    if margin is not None and margin < 0:
-        raise AnalysisError(f"--margin {margin}: must not be negative")
+    if margin is not None and not 0 <= margin < math.inf:
+        raise AnalysisError(f"--margin {margin}: must be a number that is not negative")
     if not label and data is None and not _has_roles(champion):
         raise AnalysisError("--label COL: a comparison needs labels")
     if (data is None) != (version is None):

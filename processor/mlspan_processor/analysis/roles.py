@@ -6,17 +6,20 @@ result says so.
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
+from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC
 from mlspan_processor.analysis.errors import AnalysisError
 from mlspan_processor.analysis.source import Source
 
 CODES: Final = b"mlspan.codes"
 """Key in the metadata of an Arrow field whose values are category codes already."""
+_NAMELESS: Final = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 _SINGLE: Final = ("prediction", "label", "time", "id", "version")
 
 
@@ -204,7 +207,17 @@ def features_of(columns: Columns, reference: Source, current: Source) -> tuple[s
     if columns.features is not None:
         return columns.features
     taken = {*columns.named(), *own_columns(reference), *own_columns(current)}
-    return tuple(field.name for field in reference.schema if field.name not in taken and can_be_feature(field.type))
+    fields = [field for field in reference.schema if field.name not in taken and not is_row_number(field.name)]
+    return tuple(field.name for field in fields if type_of(field) is not None)
+
+
+def is_row_number(name: str) -> bool:
+    """Whether a column has no name of its own: the index that pandas writes beside the columns.
+
+    >>> [is_row_number(name) for name in ("", "Unnamed: 0", "__index_level_0__", "index")]
+    [True, True, True, False]
+    """
+    return _NAMELESS.fullmatch(name) is not None
 
 
 def own_columns(source: Source) -> set[str]:
@@ -214,13 +227,29 @@ def own_columns(source: Source) -> set[str]:
     return single | {name for role in several for _, name in source.roles.get(role, ())}
 
 
-def can_be_feature(kind: Any) -> bool:
-    """Whether values of an Arrow type can be captured: lists, structs and maps cannot."""
-    return not pa.types.is_nested(kind)
+def type_of(field: Any) -> str | None:
+    """The type of a feature with this Arrow field, None for what is not captured."""
+    kind = field.type
+    if CODES in (field.metadata or {}) or is_text(kind):
+        return CATEGORICAL
+    if pa.types.is_boolean(kind):
+        return BOOLEAN
+    if pa.types.is_nested(kind) or pa.types.is_time(kind):
+        return None
+    known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_temporal, pa.types.is_null)
+    return NUMERIC if any(test(kind) for test in known) else None
+
+
+def is_text(kind: Any) -> bool:
+    """Whether values of an Arrow type are categories."""
+    return str(kind).startswith(("string", "large_string", "binary", "large_binary", "dictionary"))
 
 
 def near(wrong: str, names: Sequence[str]) -> str:
     """What was perhaps meant, and what there is, for the end of a message."""
-    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+    alike: dict[str, str] = {}
+    for name in names:
+        alike.setdefault(name.casefold(), name)
+    close = [alike[one] for one in difflib.get_close_matches(wrong.casefold(), alike, n=1, cutoff=0.5)]
     shown = ", ".join(f'"{name}"' for name in names[:30]) + (", …" if len(names) > 30 else "")
     return f'; did you mean "{close[0]}"?' if close else f"; there are {shown}"

@@ -27,6 +27,7 @@ from mlspan_processor.analysis.roles import (
     Roles,
     check,
     features_of,
+    is_row_number,
     own_columns,
     pairs_of,
     parse_features,
@@ -249,12 +250,17 @@ def _notes(columns: Columns, before: Source, now: Source, used: Sequence[str], r
     notes = []
     if columns.features is None:
         taken = {*used, *columns.named(), *own_columns(before), *own_columns(now)}
+        nameless = [name for name in before.schema.names if name not in taken and is_row_number(name)]
+        if nameless:
+            shown = ", ".join(f'"{name}"' for name in nameless)
+            notes.append(f"columns without a name, as row numbers have none, are not looked at: {shown}")
+        taken.update(nameless)
         extra = [name for name in now.schema.names if name not in taken and name not in before.schema.names]
         if extra:
             notes.append(f"{now.name} has columns that the reference lacks; not looked at: {', '.join(extra)}")
-        nested = [name for name in before.schema.names if name not in taken]
-        if nested:
-            notes.append(f"columns of lists or structures are not looked at: {', '.join(nested)}")
+        strange = [f"{one.name} ({one.type})" for one in before.schema if one.name not in taken]
+        if strange:
+            notes.append(f"columns that hold neither numbers nor texts are not looked at: {', '.join(strange)}")
     for source, one in zip((before, now), roles, strict=True):
         wanted = {**columns.named()} if not source.roles else {}
         lacking = [name for name, role in wanted.items() if name not in source.schema.names and role != "version"]

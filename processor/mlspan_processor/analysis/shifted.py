@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlspan.profile import CATEGORICAL, FeatureProfile
 from mlspan_processor.analysis.encode import Feature
 from mlspan_processor.analysis.evidence import Evidence, p_text, text
 from mlspan_processor.analysis.result import Alert, Severity
-from mlspan_processor.drift.judgement import Verdict
+from mlspan_processor.drift.base import Floats
 
 _NAMED: Final = 5
 """Columns that a message names."""
@@ -22,11 +23,13 @@ _NAMED: Final = 5
 def column_alerts(evidence: Evidence) -> list[Alert | None]:
     """Alerts about predictions, labels, data quality and features."""
     judged, prepared = evidence.judged, evidence.prepared
-    gone = [one for one in evidence.features if one.reason]
+    gone = [one for one in evidence.features if one.lost]
     if judged is None:
         return [_quality(evidence, [], [], gone)]
     n = prepared.n_inputs
-    moved = [j for j in _by_effect(judged.values) if j < n]
+    # Numbers beyond the reference's range are a shift of the feature, not bad data.
+    outside = judged.unseen.drifted & prepared.layout.numeric
+    moved = [j for j in _by_effect(judged.values.effect, judged.values.drifted | outside) if j < n]
     moved_answers = [n + i for i in range(len(prepared.answers)) if judged.drifted[n + i]]
     moved_answers.sort(key=lambda j: -float(np.nan_to_num(judged.effect[j])))
     labels = [j for j in moved_answers if prepared.answers[j - n].role == "label"]
@@ -35,20 +38,19 @@ def column_alerts(evidence: Evidence) -> list[Alert | None]:
         _answers(evidence, answers),
         # Outcomes that move with the predictions are one fact, and it was told.
         None if answers else _labels(evidence, labels),
-        _quality(evidence, [j for j in _by_effect(judged.missing) if j < n], _unseen(evidence, n), gone),
+        _quality(
+            evidence,
+            [j for j in _by_effect(judged.missing.effect, judged.missing.drifted) if j < n],
+            [j for j in _by_effect(judged.unseen.effect, judged.unseen.drifted & ~outside) if j < n],
+            gone,
+        ),
         _features(evidence, moved),
     ]
 
 
-def _by_effect(verdict: Verdict) -> list[int]:
-    drifted = np.flatnonzero(verdict.drifted)
-    return [int(j) for j in drifted[np.argsort(-np.nan_to_num(verdict.effect[drifted]), kind="stable")]]
-
-
-def _unseen(evidence: Evidence, n: int) -> list[int]:
-    assert evidence.judged is not None
-    # Numbers beyond the reference's range are a shift of the feature, not bad data.
-    return [j for j in _by_effect(evidence.judged.unseen) if j < n and not evidence.prepared.layout.numeric[j]]
+def _by_effect(effect: Floats, drifted: NDArray[np.bool_]) -> list[int]:
+    found = np.flatnonzero(drifted)
+    return [int(j) for j in found[np.argsort(-np.nan_to_num(effect[found]), kind="stable")]]
 
 
 def _answers(evidence: Evidence, places: Sequence[int]) -> Alert | None:
@@ -100,7 +102,7 @@ def _features(evidence: Evidence, moved: list[int]) -> Alert | None:
         now,
         before,
         float(judged.values.effect[first]),
-        float(judged.values.p_adjusted[first]),
+        float((judged.values if judged.values.drifted[first] else judged.unseen).p_adjusted[first]),
     )
 
 
@@ -133,7 +135,8 @@ def _quality(evidence: Evidence, missing: list[int], unseen: list[int], gone: Se
 
 
 def _moved(evidence: Evidence, j: int) -> tuple[float | None, float | None, str]:
-    """What was and is: the mean of numbers, the share of the category that moved most; and a phrase with both."""
+    """What was and is: the mean of numbers, or their share out of range where that is all there is; the share of
+    the category that moved most; and a phrase with both."""
     layout, judged = evidence.prepared.layout, evidence.judged
     assert judged is not None
     profile: FeatureProfile = evidence.prepared.profiles[j]
@@ -143,6 +146,9 @@ def _moved(evidence: Evidence, j: int) -> tuple[float | None, float | None, str]
         return None, None, "no values"
     before, now = before / before.sum(), now / now.sum()
     if profile.type != CATEGORICAL and not layout.boolean[j]:
+        if judged.unseen.drifted[j] and not judged.values.drifted[j]:
+            range_ = f"the reference's {text(profile.min)} to {text(profile.max)}"
+            return 0.0, float(judged.drift.unseen[j]), f"{judged.drift.unseen[j]:.1%} are outside {range_}"
         centers = np.asarray(layout.centers[cells])
         was, is_ = float(before @ centers), float(now @ centers)
         spread_was, spread = (float(np.sqrt(max(0.0, p @ (centers - p @ centers) ** 2))) for p in (before, now))

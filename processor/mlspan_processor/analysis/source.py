@@ -4,11 +4,13 @@ In: a path (Parquet, CSV or TSV, also compressed; OTLP as lines of JSON), a pand
 a mapping of columns. Out: a Source. Memory: one batch of 50,000 rows of a Parquet file, 16 MiB of a CSV file; frames
 are not copied where Arrow can share their memory.
 
-CSV has no types. They are inferred from the first 16 MiB, with whole numbers taken as floating-point; a value further
-down that does not fit widens its column to text, so that a stray "n/a" costs one column its type, never the file.
+CSV has no one form (csv_form.py) and no types. They are inferred from the first 16 MiB, with whole numbers taken as
+floating-point; a value further down that does not fit widens its column to text, so that a stray "n/a" costs one column
+its type, never the file.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -18,13 +20,14 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from mlspan_processor.analysis.csv_form import Form, form_of
 from mlspan_processor.analysis.errors import AnalysisError
 
 BATCH_ROWS: Final = 50_000
 CSV_BLOCK_BYTES: Final = 16 * 1024 * 1024
 _MISFIT: Final = re.compile(r"In CSV column #(\d+)")
 _PARQUET: Final = frozenset({".parquet", ".pq"})
-_CSV: Final = {".csv": ",", ".tsv": "\t"}
+_CSV: Final = frozenset({".csv", ".tsv"})
 _JSON: Final = frozenset({".jsonl", ".ndjson", ".json"})
 
 
@@ -74,9 +77,8 @@ def _open_path(path: Path, texts: Sequence[str]) -> Source:
     try:
         if _PARQUET & set(suffixes):
             return _Parquet(path)
-        for suffix, delimiter in _CSV.items():
-            if suffix in suffixes:
-                return _Csv(path, delimiter, texts)
+        if _CSV & set(suffixes):
+            return _Csv(path, form_of(path), texts)
     except pa.ArrowException as error:
         raise AnalysisError(f'"{path}" cannot be read: {error}') from error
     if _JSON & set(suffixes):
@@ -95,6 +97,7 @@ class _Parquet:
         self._path = path
         with parquet.ParquetFile(path) as file:
             self.schema, self.rows = file.schema_arrow, file.metadata.num_rows
+        _once(self.schema.names, f'"{path}"')
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Record batches of these columns."""
@@ -108,18 +111,19 @@ class _Parquet:
 class _Csv:
     """A CSV file; `schema` is widened until every value fits."""
 
-    def __init__(self, path: Path, delimiter: str, texts: Sequence[str]) -> None:
+    def __init__(self, path: Path, form: Form, texts: Sequence[str]) -> None:
         self.name = path.name
         self.roles: Mapping[str, Any] = {}
         self.rows: int | None = None
-        self._path, self._delimiter = path, delimiter
+        self._path, self._form = path, form
         self._types: dict[str, Any] = {}
         with self._open({}) as reader:
             first = reader.schema
         self._names: list[str] = list(first.names)
-        if len(set(self._names)) != len(self._names):
-            raise AnalysisError(f'"{path}" names a column twice')
+        _once(self._names, f'"{path}"')
         for field in first:
+            if pa.types.is_binary(field.type):
+                raise AnalysisError(f'"{path}" cannot be read: column "{field.name}" is no UTF-8')
             if field.name in texts or pa.types.is_null(field.type):
                 self._types[field.name] = pa.string()
             elif pa.types.is_integer(field.type):
@@ -159,8 +163,10 @@ class _Csv:
         return csv.open_csv(
             self._path,
             csv.ReadOptions(block_size=CSV_BLOCK_BYTES),
-            csv.ParseOptions(delimiter=self._delimiter),
-            csv.ConvertOptions(strings_can_be_null=True, column_types=self._types, **options),
+            csv.ParseOptions(delimiter=self._form.delimiter),
+            csv.ConvertOptions(
+                strings_can_be_null=True, column_types=self._types, decimal_point=self._form.decimal, **options
+            ),
         )
 
 
@@ -190,8 +196,7 @@ def _table(data: Any, name: str) -> Any:
         table = pa.Table.from_batches([data])
     elif module == "pandas" and hasattr(data, "columns"):
         table = pa.table({str(label): _column(data.iloc[:, j]) for j, label in enumerate(data.columns)})
-        if table.num_columns != len(data.columns):
-            raise AnalysisError(f"{name} names a column twice")
+        _once([str(label) for label in data.columns], name)
     elif module == "polars" and hasattr(data, "collect"):
         table = data.collect().to_arrow()
     elif module == "polars" and hasattr(data, "to_arrow"):
@@ -203,9 +208,15 @@ def _table(data: Any, name: str) -> Any:
         raise AnalysisError(
             f"{name} is a {kind}; must be a path, a pandas or polars DataFrame, a pyarrow Table or a mapping of columns"
         )
-    if len(set(table.schema.names)) != len(table.schema.names):
-        raise AnalysisError(f"{name} names a column twice")
+    _once(table.schema.names, name)
     return table
+
+
+def _once(names: Sequence[str], where: str) -> None:
+    """Raise AnalysisError for a name that two columns have."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise AnalysisError(f'{where} names the column "{twice[0]}" twice')
 
 
 def _column(values: Any) -> Any:

@@ -1,11 +1,12 @@
 """A monitor in one sentence, for ``mlspan validate``: what, of which models, over which window, when, and who is told.
 
->>> sentence(Monitor(name="x", metric="errors"), 1000, 1000, ())
-'calls that raise of *, in windows of 1m; alarms when one is far above its own history; warning; tells nobody'
+>>> sentence(Monitor(name="x", metric="errors"), 1000, 1000, ()).split("; ")[1]
+'alarms when one is far above the 250 or more before it'
 """
 
 from collections.abc import Sequence
 
+from mlspan_processor.anomaly.rarity import WARM_UP
 from mlspan_processor.config.durations import format_duration
 from mlspan_processor.monitors.metrics import CUSTOM, FIGURES, GAPS, RATES, VERSIONS, Watched, watched
 from mlspan_processor.monitors.settings import DEFAULT_DURATION, Monitor
@@ -78,8 +79,8 @@ def _when(monitor: Monitor, row: Watched) -> str:
             size = least or " by more than the smallest difference that matters"
             return f"one is worse{size}, over windows of labels of the same time"
         case "history":
-            return f"one is {_FAR[row.bad]} its own history{least}"
+            return f"one is {_FAR[row.bad]} the {WARM_UP} or more before it{least}"
         case "change_point":
-            return f"it {_MOVED[row.bad]} and stays there{least}"
+            return f"it {_MOVED[row.bad]} and stays there{least}, after {WARM_UP} or more"
         case "joint":
             return "it is unusual together with the model's other series"

@@ -28,6 +28,10 @@ Band = tuple[float, float]
 Interval = Callable[[float], Band | None]
 """The band at so many standard normal deviations, or None."""
 _MAX_Z: Final = 37.0
+_LAST_Z: Final = 36.3
+"""The last quantile whose tail scipy inverts (beyond 1e-290 with the wrong sign); from there on they grow with z."""
+_FARTHEST: Final = 1e100
+"""Quantile beyond which squares of it leave the range of floats, and nothing differs any more."""
 
 
 def bands(quality: Any, z: float = Z95) -> dict[str, Band | None]:
@@ -160,17 +164,36 @@ def mapped(inner: Interval, function: Callable[[float], float]) -> Interval:
 
 
 def student(z: float, n: float) -> float:
-    """The quantile of Student's t with n - 1 degrees of freedom that z is of the normal distribution."""
-    return float(-stdtrit(max(n - 1, 1e-3), ndtr(-z)))
+    """The quantile of Student's t with n - 1 degrees of freedom that z >= 0 is of the normal distribution."""
+    known = abs(float(stdtrit(max(n - 1, 1e-3), ndtr(-min(z, _LAST_Z)))))
+    return min(_FARTHEST, known * max(1.0, z / _LAST_Z))
 
 
 def difference(a: float, band_a: Band, b: float, band_b: Band, correlation: float = 0.0) -> Band:
     """Band of b - a from both bands: MOVER; `correlation` of the two estimates, 0 for separate rows."""
     left_a, right_a = a - band_a[0], band_a[1] - a
     left_b, right_b = b - band_b[0], band_b[1] - b
-    below = left_b**2 + right_a**2 - 2 * correlation * left_b * right_a
-    above = right_b**2 + left_a**2 - 2 * correlation * right_b * left_a
-    return b - a - math.sqrt(max(0.0, below)), b - a + math.sqrt(max(0.0, above))
+    return b - a - _apart(left_b, right_a, correlation), b - a + _apart(right_b, left_a, correlation)
+
+
+def _apart(one: float, other: float, correlation: float) -> float:
+    """Length of the third side; endless where a side is, and never beyond what floats hold on the way."""
+    largest = max(abs(one), abs(other))
+    if not 0.0 < largest < math.inf:
+        return largest
+    one, other = one / largest, other / largest
+    return largest * math.sqrt(max(0.0, one * one + other * other - 2 * correlation * one * other))
+
+
+def rows_behind(value: float, band: Band, z: float) -> float | None:
+    """Rows of which a share of this value has Wilson's band at z, from the end that is farther off; None for an empty
+    band.
+
+    >>> round(rows_behind(0.9, share(0.9, 40)(3.0), 3.0))
+    40
+    """
+    end = max(band, key=lambda one: abs(one - value))
+    return z * z * end * (1 - end) / (value - end) ** 2 if 0.0 < end < 1.0 and end != value else None
 
 
 def p_value(a: float, interval_a: Interval, b: float, interval_b: Interval) -> float | None:

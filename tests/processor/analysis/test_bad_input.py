@@ -6,6 +6,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]  # it has no stubs of its own
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from mlspan_processor import Analysis, analyze
@@ -69,6 +70,8 @@ def test_constant_and_empty_features(reference: pd.DataFrame, current: pd.DataFr
     assert empty.reason == "undecidable, because all values are missing"
     changed = result_of(reference.assign(c=5.0), current.assign(c=6.0)).windows[0]
     assert changed.features["c"].drifted is True
+    assert [(one.kind, one.subject) for one in changed.alerts] == [("feature_drift", "c")]
+    assert "100.0% are outside the reference's 5 to 5" in changed.alerts[0].message
     gone = result_of(reference, current.assign(x1=np.nan)).windows[0]
     assert [one.subject for one in gone.alerts] == ["x1"]
     assert gone.features["x1"].missing == 1.0
@@ -161,6 +164,7 @@ def test_numbers_written_as_text(reference: pd.DataFrame, current: pd.DataFrame)
         ({"task": "multilabel"}, "a multilabel model needs a column of 0 and 1 for each output"),
         ({"task": "ranking"}, r'--task "ranking": must be one of binary, multiclass, multilabel, regression'),
         ({"label": "yy"}, r'--label "yy": neither file has this column; did you mean "y"\?'),
+        ({"label": "Y"}, r'--label "Y": neither file has this column; did you mean "y"\?'),
         ({"label": "nothing"}, 'neither file has this column; there are "x0"'),
         ({"features": ["x0", "x9"]}, '--features "x9": reference has no such column; did you mean'),
         ({"features": ["x0", "x0"]}, "twice"),
@@ -214,11 +218,20 @@ def test_a_column_of_indicators_as_label(reference: pd.DataFrame, current: pd.Da
         result_of(*both)
 
 
-def test_nested_columns_are_left_out(reference: pd.DataFrame, current: pd.DataFrame) -> None:
-    """Lists are no features; that is said, and naming one gives it a reason."""
-    both = [frame.assign(v=pd.Series([[1.0, 2.0]] * len(frame), frame.index, object)) for frame in (reference, current)]
+@pytest.mark.parametrize(
+    "values", [pa.array([[1.0, 2.0]] * 300), pa.array([{"a": 1}] * 300), pa.array([7] * 300, pa.time32("s"))]
+)
+def test_columns_that_hold_neither_numbers_nor_texts(
+    reference: pd.DataFrame, current: pd.DataFrame, values: Any
+) -> None:
+    """Lists, structures and times of day are no features, and no alert: that is said, and naming one gives a reason."""
+    both = [
+        pa.Table.from_pandas(frame, preserve_index=False).append_column("v", values[: len(frame)])
+        for frame in (reference.head(300), current)
+    ]
     result = result_of(*both)
     assert "v" not in result.windows[0].features
-    assert any("lists or structures are not looked at: v" in note for note in result.notes)
-    named = result_of(*both, features=["x0", "v"]).windows[0].features["v"]
-    assert "are not captured" in named.reason
+    assert any(f"neither numbers nor texts are not looked at: v ({values.type})" in note for note in result.notes)
+    named = result_of(*both, features=["x0", "v"]).windows[0]
+    assert "are not captured" in named.features["v"].reason
+    assert named.alerts == ()

@@ -109,7 +109,9 @@ def test_a_label_of_the_case_counts_for_both(truth: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"margin": -1.0}, "must not be negative"),
+        ({"margin": -1.0}, "must be a number that is not negative"),
+        ({"margin": float("nan")}, "must be a number that is not negative"),
+        ({"margin": float("inf")}, "must be a number that is not negative"),
         ({"metric": ["acuracy"]}, 'no such metric; did you mean "accuracy"'),
         ({"version": "kind"}, "belong together"),
         ({"task": "regression", "probability": "nothing"}, "neither file has this column"),

@@ -74,6 +74,17 @@ def test_many_shifted_features_are_one_alert() -> None:
     assert kinds(result) == ["feature_drift"]
 
 
+def test_numbers_outside_the_range_alone_can_alert() -> None:
+    """A few values beyond all that the reference had are told, with their share, where the rest has not moved."""
+    rng = np.random.default_rng(9)
+    reference, current = numbers(rng, 2000, 2), numbers(rng, 1000, 2)
+    current.loc[::50, "x1"] = 50.0
+    [alert] = analyze(reference=reference, current=current).windows[0].alerts
+    assert (alert.kind, alert.subject, alert.reference) == ("feature_drift", "x1", 0.0)
+    assert alert.value == pytest.approx(0.02, abs=0.002)
+    assert "% are outside the reference's -" in alert.message
+
+
 def test_a_segment_alone_can_alert() -> None:
     """Performance falls in one group of five: told with the group's name."""
     rng = np.random.default_rng(4)
@@ -115,6 +126,18 @@ def test_regression_errors_that_grow() -> None:
     [alert] = result.windows[0].alerts
     assert (alert.kind, alert.subject) == ("realised", "mae")
     assert alert.effect == pytest.approx(0.4, abs=0.1)
+
+
+def test_errors_that_grow_where_rows_depend_on_each_other() -> None:
+    """Bands that dependence stretches past what tables of Student's t hold still say whether errors have grown."""
+    rng = np.random.default_rng(8)
+    reference, current = numbers(rng, 3000, 2, correlation=0.8), numbers(rng, 900, 2, correlation=0.8)
+    for frame, factor in ((reference, 1.0), (current, 1.1)):
+        frame["said"] = frame["x0"]
+        frame["y"] = frame["said"] + factor * numbers(rng, len(frame), 1, correlation=0.8)["x0"]
+    current.loc[600:, "y"] = current["said"][600:] + 4 * (current["y"] - current["said"])[600:]
+    result = analyze(reference=reference, current=current, prediction="said", label="y", every="300rows")
+    assert ["realised" in kinds(result, window) for window in range(3)] == [False, False, True]
 
 
 def test_incidents_join_windows() -> None:

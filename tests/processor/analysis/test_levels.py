@@ -60,6 +60,21 @@ def test_several_outputs_are_quiet() -> None:
     assert len(result.alerted) <= most(150, 0.01)
 
 
+def test_a_model_that_is_nearly_always_right_is_quiet() -> None:
+    """One answer in a hundred is wrong: a few errors among forty rows come by chance, in one of four segments too."""
+    rng = np.random.default_rng(3)
+
+    def frame(rows: int) -> pd.DataFrame:
+        said, wrong = rng.random(rows) < 0.5, rng.random(rows) < 0.01
+        return pd.DataFrame({"x": rng.normal(size=rows), "said": said, "y": said ^ wrong, "part": np.arange(rows) % 4})
+
+    result = analyze(
+        reference=frame(12_000), current=frame(160 * 300), prediction="said", label="y", segment="part", every="160rows"
+    )
+    told = [one for window in result.windows for one in window.alerts if one.kind == "realised"]
+    assert len(told) <= most(300, levels.REALISED_LEVEL + levels.SEGMENTS_LEVEL), told
+
+
 def test_rows_that_depend_on_each_other_are_quiet() -> None:
     """AR(0.5): a naive test alerts in nearly every second window."""
     rng = np.random.default_rng(1)

@@ -1,5 +1,6 @@
 """Whatever holds the rows, the result is the same."""
 
+import csv
 import gzip
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -76,6 +78,47 @@ def test_frames(frames: tuple[pd.DataFrame, pd.DataFrame], form: str) -> None:
     assert judged(result_of(*converted)) == judged(result_of(*frames))
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        (".csv", {"sep": ";"}),
+        (".csv", {"sep": ";", "decimal": ","}),
+        (".csv.gz", {"sep": ";", "decimal": ",", "quoting": csv.QUOTE_ALL}),
+        (".csv", {"sep": "|", "lineterminator": "\r\n"}),
+        (".csv", {"sep": "\t", "encoding": "utf-8-sig"}),
+        (".tsv", {"sep": "\t", "decimal": ","}),
+    ],
+)
+def test_forms_of_csv(
+    frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, suffix: str, options: dict[str, Any]
+) -> None:
+    """Other separators, decimal commas, quotes and a byte order mark are read as they are meant."""
+    paths = [tmp_path / f"{i}{suffix}" for i in range(2)]
+    for path, frame in zip(paths, frames, strict=True):
+        frame.rename(columns={"x3": "x3, EUR"}).to_csv(path, index=False, **options)
+    renamed = [frame.rename(columns={"x3": "x3, EUR"}) for frame in frames]
+    assert judged(result_of(*paths)) == judged(result_of(*renamed))
+
+
+def test_the_index_that_pandas_writes_is_no_feature(frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path) -> None:
+    """Row numbers without a name, which always differ, are left out with a note, unless they are named."""
+    names = {"a.csv": "", "b.csv": "Unnamed: 0", "c.parquet": "__index_level_0__"}
+    reference, current = (frame.sample(frac=1, random_state=0) for frame in frames)
+    current.index += 1000
+    for file, name in names.items():
+        paths = [tmp_path / f"{i}{file}" for i in range(2)]
+        for path, frame in zip(paths, (reference, current), strict=True):
+            if file.endswith("parquet"):
+                frame.to_parquet(path)
+            else:
+                frame.to_csv(path, index_label=name)
+        result = result_of(*paths)
+        assert judged(result) == judged(result_of(reference, current))
+        assert any("without a name" in note and f'"{name}"' in note for note in result.notes)
+        if name:
+            assert result_of(*paths, features=[name]).windows[0].features[name].drifted is True
+
+
 def test_csv_values_that_do_not_fit_their_column(
     frames: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +152,18 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     ragged.write_text("x,y\n1,2\n3\n")
     with pytest.raises(AnalysisError, match=r'x\.csv" cannot be read'):
         analyze(reference=frame, current=ragged)
+    wide = tmp_path / "w.csv"
+    wide.write_text("x\n1\n", "utf-16")
+    with pytest.raises(AnalysisError, match=r'w\.csv" cannot be read: it is UTF-16; must be UTF-8'):
+        analyze(reference=frame, current=wide)
+    western = tmp_path / "l.csv"
+    western.write_text("x,name\n1,\xe9\n", "latin-1")
+    with pytest.raises(AnalysisError, match=r'l\.csv" cannot be read: column "name" is no UTF-8'):
+        analyze(reference=frame, current=western)
+    twice = tmp_path / "t.parquet"
+    pa.parquet.write_table(pa.Table.from_arrays([pa.array([1.0])] * 2, ["x", "x"]), twice)
+    with pytest.raises(AnalysisError, match=r't\.parquet" names the column "x" twice'):
+        analyze(reference=frame, current=twice)
     empty = tmp_path / "e.csv"
     empty.write_text("x\n")
     with pytest.raises(AnalysisError, match="has no rows"):

@@ -1,5 +1,6 @@
 """Which rows are a window, and how it is told."""
 
+import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,26 @@ def test_forms_of_time(reference: pd.DataFrame, form: str) -> None:
     assert [window.rows for window in result.windows] == [12, 24, 12]
     assert result.windows[1].start == "2024-03-02T00:00:00Z"
     assert list(result.windows[0].features) == ["x0", "x1"]
+
+
+@pytest.mark.parametrize(
+    "form", [pa.timestamp("s"), pa.timestamp("us", "UTC"), pa.date32(), pa.date64(), pa.string(), pa.decimal128(20, 0)]
+)
+def test_times_too_far_away_are_none(reference: pd.DataFrame, form: Any) -> None:
+    """9999-12-31, which people write for "never", is no time of the nineteenth century: its row is in no window."""
+    days = [dt.datetime(2024, 3, 1) + dt.timedelta(days=i // 12) for i in range(47)]
+    days.append(dt.datetime(9999, 12, 31))
+    if form == pa.string():
+        times = pa.array([day.isoformat() for day in days])
+    elif pa.types.is_decimal(form):
+        times = pa.array([int(day.replace(tzinfo=dt.UTC).timestamp()) for day in days]).cast(form)
+    else:
+        times = pa.array(days, pa.timestamp("us")).cast(form, safe=False)
+    current = {"x0": np.arange(48.0), "x1": np.arange(48.0), "at": times}
+    result = analyze(reference=reference, current=pa.table(current), time="at", every="1d")
+    assert [window.rows for window in result.windows] == [12, 12, 12, 11]
+    assert result.windows[0].start == "2024-03-01T00:00:00Z"
+    assert any("rows without a time are in no window: 1 of 48" in note for note in result.notes)
 
 
 def test_clocks_that_jump_and_rows_without_a_time(reference: pd.DataFrame) -> None:

@@ -100,13 +100,13 @@ def test_every_metric_has_methods() -> None:
         ),
         (
             {"segments": ["region=eu*"], "window": {"rows": 2000}},
-            "realised accuracy of * where region=eu*, in windows of 2,000 labels; alarms when one is far below its own"
-            " history; warning; tells webhook/a, slack/b",
+            "realised accuracy of * where region=eu*, in windows of 2,000 labels; alarms when one is far below the"
+            " 250 or more before it; warning; tells webhook/a, slack/b",
         ),
         (
             {"metric": "latency", "method": "change_point"},
-            "latency (95th percentile) of *, in windows of 1m; alarms when it rose and stays there; warning; tells"
-            " webhook/a, slack/b",
+            "latency (95th percentile) of *, in windows of 1m; alarms when it rose and stays there, after 250"
+            " or more; warning; tells webhook/a, slack/b",
         ),
         (
             {"metric": "rate", "method": "static", "threshold": {"below": 1, "above": 9}},

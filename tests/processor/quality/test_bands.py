@@ -7,7 +7,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlspan_processor.quality.bands import Z95, average, bands, dice, difference, mean, p_value, positive, share, wider
+from mlspan_processor.quality.bands import (
+    Z95,
+    average,
+    bands,
+    dice,
+    difference,
+    mean,
+    p_value,
+    positive,
+    rows_behind,
+    share,
+    student,
+    wider,
+)
 from mlspan_processor.quality.base import wilson
 from mlspan_processor.quality.realised import quality_of, realised
 from mlspan_processor.sample import Sample
@@ -109,6 +122,14 @@ def test_rules() -> None:
     assert wider(share(0.4, 80), mean(0.4, 1, 0.1))(Z95) == wilson(0.4, 80)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.013, 0.5, 0.97, 1.0])
+@pytest.mark.parametrize("z", [Z95, 4.5])
+def test_rows_behind_a_band(value: float, z: float) -> None:
+    """Wilson's interval tells how many rows it is of; a band of no width does not."""
+    assert rows_behind(value, wilson(value, 123.4, z), z) == pytest.approx(123.4)
+    assert rows_behind(value, (value, value), z) is None
+
+
 def test_difference_is_newcombes() -> None:
     """His table II: 56/70 - 48/80 has the interval 0.0524 to 0.3339 (Stat. Med. 17, 1998, method 10)."""
     low, high = difference(48 / 80, wilson(48 / 80, 80), 56 / 70, wilson(56 / 70, 70))
@@ -129,3 +150,23 @@ def test_p_value_agrees_with_its_band() -> None:
     assert small <= MISSES
     assert p_value(0.5, share(0.5, 10), 0.5, share(0.5, 10)) == 1.0
     assert p_value(0.5, mean(0.5, 1, 0), 0.5, share(0.5, 10)) is None
+
+
+@pytest.mark.parametrize("n", [2, 11, 40, 100, 300, 10_000])
+def test_quantiles_grow_without_end(n: int) -> None:
+    """Bands are never narrower at more standard deviations, as far as rows that depend on each other stretch them."""
+    far = [student(z, n) for z in (1.0, 5.0, 20.0, 36.0, 36.9, 37.1, 40.0, 80.0, 400.0)]
+    assert far == sorted(far)
+    assert far[0] == pytest.approx(-stats.t.ppf(stats.norm.cdf(-1.0), n - 1))
+
+
+@pytest.mark.parametrize("dependence", [1.0, 1.3, 9.0])
+@pytest.mark.parametrize("n", [10, 31, 40, 300])
+def test_p_value_of_errors_far_apart(n: int, dependence: float) -> None:
+    """Errors that rose have a p-value however few rows there are and however long their bands: that of their logs."""
+    stretched = [
+        lambda z, one=one: one(z * dependence**0.5) for one in (positive(1e6, n, 1e10), positive(1.5e6, n, 2.25e10))
+    ]
+    p = p_value(1e6, stretched[0], 1.5e6, stretched[1])
+    assert p is not None
+    assert 0.001 < p < 0.5
