@@ -324,6 +324,41 @@ def test_report_of_all_models() -> None:
     assert "no model has been seen yet" in text
 
 
+def test_names_of_models_are_never_cut_off() -> None:
+    """In a narrow terminal the other columns make way for what the next command needs."""
+    console = Console(record=True, width=70, file=io.StringIO())
+    model = {
+        "name": "fraud-model [eu]",
+        "version": "fp-5c1d9a30b2f4",
+        "task": "classification",
+        "spans": 5,
+        "rows": 10.0,
+    }
+    seen = {"last_seen_ns": 1_700_000_000_000_000_000, "reference": {"state": "learning", "rows": 3}}
+    show_models({"models": [model | seen]}, console)
+    text = console.export_text()
+    assert "fraud-model [eu]" in text
+    assert "fp-5c1d9a30b2f4" in text
+
+
+@pytest.mark.parametrize("option", ["--since", "--until", "--model-version"])
+def test_report_options_of_one_model_need_one(
+    processor: Running, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    """What would be passed over in silence is refused."""
+    code, _, err = run(capsys, "report", "--endpoint", processor.http, option, "1")
+    assert code == 1
+    assert err == f"mlspan: {option} needs --model; without it every model is listed as a whole\n"
+
+
+def test_open_windows_are_told_as_such() -> None:
+    """A report since a time has no end in the year 2262."""
+    console = Console(record=True, width=140, file=io.StringIO())
+    quality = REPORT["quality"] | {"start_ns": 1_700_000_000_000_000_000, "end_ns": None}
+    show_model(REPORT | {"quality": quality}, console)
+    assert "since 2023-11-14 22:13:20Z\n" in console.export_text()
+
+
 def test_moments() -> None:
     """A duration is that long ago; everything else goes as it is."""
     assert moment("1h30m", lambda: 10_000.0) == "4600.000"

@@ -147,6 +147,7 @@ def test_model_report(processor: Running, pool: urllib3.PoolManager) -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [("other-model", 404), ("fraud-model?start=noon", 400), ("fraud-model?from=1", 400)]
+    + [(f"fraud-model?start={start}&end=1700000000", 400) for start in ("1700000000", "1700000001")]
     + [
         (f"fraud-model?start={start}", 400) for start in ("nan", "inf", "1e300", "-1", "9" * 25, "0001-01-01T00:00:00Z")
     ],

@@ -122,6 +122,8 @@ class _Handlers:
         if unknown:
             raise HttpError(400, f'unknown parameter "{min(unknown)}"; valid are version, start, end')
         start, end = (_moment(query, key) for key in ("start", "end"))
+        if start is not None and end is not None and start >= end:
+            raise HttpError(400, f'start "{query["start"]}" is not before end "{query["end"]}"')
         try:
             report = await self._receiver.in_thread(lambda: self._api.report(name, query.get("version"), start, end))
         except KeyError:
