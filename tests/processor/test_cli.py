@@ -384,6 +384,16 @@ def test_labels_of_odd_types_are_rejected_one_by_one(
     assert (code, "1 labels accepted" in out + err) == (0, True)
 
 
+def test_reference_build_names_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns of lists are no features, and that is said; those that were excluded are not mentioned."""
+    source = tmp_path / "past.parquet"
+    parquet.write_table(pa.table({"a": [1, 2], "tags": [[1], [2]], "other": [[1], [2]]}), source)
+    options = ("--exclude", "other", "--output", str(tmp_path / "m.json"))
+    code, out, err = run(capsys, "reference", "build", "--data", str(source), *options)
+    assert code == 0
+    assert "left out, since their values are no numbers, texts or times: tags\n" in out + err
+
+
 def test_reference_build_names_the_file_that_it_cannot_write(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
