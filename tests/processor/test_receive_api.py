@@ -8,6 +8,7 @@ import pytest
 import urllib3
 
 from mlspan_processor.receive.label_lines import read_labels
+from mlspan_processor.records import RetryableError
 from tests.processor.running import Running, running
 from tests.processor.test_receive_http import JSON, post, status_of
 
@@ -157,6 +158,21 @@ def test_bad_report_requests(processor: Running, pool: urllib3.PoolManager, path
     response = pool.request("GET", f"{processor.http}/v1/models/{path}")
     assert response.status == expected
     status_of(response)
+
+
+@pytest.mark.parametrize(("path", "method"), [("models", "status"), ("models/m", "report"), ("incidents", "incidents")])
+def test_a_busy_connector_is_503(
+    pool: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch, path: str, method: str
+) -> None:
+    """Whoever asks while the state thread is busy is told to come again, and it is no bug."""
+
+    def busy(*_: object) -> None:
+        raise RetryableError("busy", 1.0)
+
+    with running() as one:
+        monkeypatch.setattr(one.connector, method, busy)
+        response = pool.request("GET", f"{one.http}/v1/{path}")
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
 
 
 def test_a_csv_field_without_end_is_400(processor: Running, pool: urllib3.PoolManager) -> None:
