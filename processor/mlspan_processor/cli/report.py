@@ -11,8 +11,8 @@ from urllib.parse import quote
 import orjson
 from rich.console import Console
 from rich.table import Column, Table
-from rich.text import Text
 
+from mlspan_processor.cli.analysis_table import console_of
 from mlspan_processor.cli.client import Client, ClientError
 from mlspan_processor.cli.console import fail
 from mlspan_processor.config.durations import parse_duration
@@ -53,7 +53,8 @@ def report(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode() + "\n")
         return 0
-    console = Console()
+    # Names of models and features are the user's: "[eu]" in one is no style.
+    console = console_of(markup=False)
     show: Callable[[Mapping[str, Any], Console], None] = show_model if options.model else show_models
     show(answer, console)
     return 0
@@ -84,8 +85,8 @@ def show_models(answer: Mapping[str, Any], console: Console) -> None:
     for one in models:
         reference = one["reference"]
         table.add_row(
-            Text(one["name"]),
-            Text(one["version"]),
+            one["name"],
+            one["version"],
             one.get("task") or _UNKNOWN,
             f"{one['spans']:,}",
             f"{one['rows']:,.0f}",
@@ -102,7 +103,8 @@ def show_models(answer: Mapping[str, Any], console: Console) -> None:
 def show_model(answer: Mapping[str, Any], console: Console) -> None:
     """Write one model's quality and drift."""
     model, quality, drift = answer["model"], answer["quality"], answer["drift"]
-    console.print(f"[bold]{model['name']}[/bold] {model['version']}  {model.get('task') or ''}", highlight=False)
+    console.print(model["name"], style="bold", end=" ", highlight=False)
+    console.print(f"{model['version']}  {model.get('task') or ''}", highlight=False)
     reference = answer["reference"]
     console.print(
         f"{answer['spans']:,} spans, {answer['rows']:,.0f} rows; reference {reference['state']}"
