@@ -6,7 +6,7 @@ its own. Memory: one object a call; nothing outlives it.
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 import opentelemetry.context
 from opentelemetry.context import Context, create_key, get_current
@@ -62,6 +62,8 @@ class Call:
     """
 
     __slots__ = ("active", "captured", "probabilities", "span", "state", "steps", "targets")
+    is_answer: ClassVar[bool] = True
+    """Whether the result is the model's answer."""
 
     def __init__(self, span: Span) -> None:
         self.active = True
@@ -71,3 +73,10 @@ class Call:
         self.captured: Input | None = None
         self.state: State | None = None
         self.steps: Steps | None = None
+
+
+class OtherCall(Call):
+    """A call that asks for something else than the answer: margins, leaves, contributions. Only counted."""
+
+    __slots__ = ()
+    is_answer: ClassVar[bool] = False

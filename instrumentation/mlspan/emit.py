@@ -16,7 +16,7 @@ from opentelemetry.trace import Span, StatusCode, Tracer, TracerProvider
 
 import mlspan
 from mlspan.budget import LIMIT_BYTES, ByteBudget
-from mlspan.call import CALL, Call, Method
+from mlspan.call import CALL, Call, Method, OtherCall
 from mlspan.capture import Input, Output, capture_input, capture_output, pack
 from mlspan.config import STEPS, Settings
 from mlspan.details import Details, prepare
@@ -48,6 +48,9 @@ from mlspan.steps import SCOPE as STEP_SCOPE
 from mlspan.steps import SECOND, Parts, Steps
 
 COLUMNS_CHANGED: Final = "columns changed while calls were sampled out"
+
+OTHER_ANSWERS: Final = ("raw_score", "pred_leaf", "pred_contrib", "output_margin")
+"""Arguments by which the wrappers of LightGBM and XGBoost are asked for something else than the model's answer."""
 
 # The key under which a context holds its span, learnt from the public function: one copy of the context, not two.
 SPAN: Final = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
@@ -139,7 +142,8 @@ class Emitter:
             state = entry.fitting or models.fitting(entry, model)
         else:
             state = entry.fitted or models.fitted(entry, model)
-        has_rows = method.has_rows and self.settings.capture_content
+        is_other = bool(kwargs) and method.has_rows and any(kwargs.get(name) is True for name in OTHER_ANSWERS)
+        has_rows = method.has_rows and self.settings.capture_content and not is_other
         settings = self.settings if has_rows else self.counts_only
         X = args[1] if len(args) > 1 else kwargs.get(method.parameter)
         captured = None
@@ -163,7 +167,7 @@ class Emitter:
             last = entry.last = state, schema, operation, tracer, state.titles[operation], start
         tracer = last[3]
         span = tracer.start_span(last[4], context, attributes=last[5])
-        call = Call(span)
+        call = OtherCall(span) if is_other else Call(span)
         if not span.is_recording():
             entry.is_sampled = True
             return call
@@ -189,7 +193,7 @@ class Emitter:
         """The rest of the span, in one step, and its end."""
         if method.is_fit:
             self.models.forget(model)
-        prediction = context.get(PREDICTION) if context and method.has_rows else None
+        prediction = context.get(PREDICTION) if context and method.has_rows and call.is_answer else None
         captured, state, span = call.captured, call.state, call.span
         if captured is None or state is None:
             if prediction is not None:

@@ -39,7 +39,8 @@ def feedback(
         label: the true class or number, or as many of them as ids. Numbers travel as double, bool and everything else
             as the text that ``str`` makes of it, as classes do. Of a multilabel model, a mapping of outputs to whether
             they hold (those that it does not name do not), the names of those that hold, or 0 or 1 for each output in
-            the model's order; of several ids as many of these, or a matrix.
+            the model's order; of several ids as many of these, or a matrix. Missing ones (None, NaN) are not
+            sent.
         model: the model's name, where an id may belong to several.
         timestamp: when the label was known, as `datetime` or seconds since 1970; None: now.
     """
@@ -100,6 +101,12 @@ def _send(prediction_id: object, label: object, model: str | None, timestamp: da
     title = OPERATION if model is None else f"{OPERATION} {model}"
     time = _nanoseconds(timestamp)
     for one_id, one_label in zip(ids, labels, strict=True):
+        if _is_missing(one_id) or _is_missing(one_label):
+            warn_once(
+                "feedback: missing",
+                "feedback was given a missing prediction id or label (None, NaN, NA); such labels are not sent",
+            )
+            continue
         attributes: dict[str, Any] = {
             names.ML_PREDICTION_ID: str(one_id),
             names.ML_FEEDBACK_LABEL: label_of(one_label),
@@ -147,6 +154,16 @@ def _send_event(attributes: dict[str, Any], time: int | None) -> None:
             context=context,
         )
     )
+
+
+def _is_missing(value: object) -> bool:
+    """Whether it is None, NaN, NaT or pandas' NA."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)  # NaN and NaT
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
 
 
 def _listed(value: object) -> Sequence[object] | None:

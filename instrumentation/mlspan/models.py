@@ -191,12 +191,15 @@ class Models:
         self._containers: dict[int, set[int]] = {}
         self._tracers = 0
         self._lock = threading.Lock()
+        # Taken also by the end of a model's life, which may come in the middle of anything.
+        self._holding = threading.RLock()
         self.overflow: Tracer | None = None
         self.clock: Callable[[], float] = monotonic
 
     def after_fork(self) -> None:
-        """In a new process: another thread may have held the lock."""
+        """In a new process: another thread may have held the locks."""
         self._lock = threading.Lock()
+        self._holding = threading.RLock()
 
     def add(self, model: object) -> Entry:
         """A new entry for this object; a model that takes no weak reference gets a new one each time."""
@@ -221,9 +224,7 @@ class Models:
         state.targets = frozenset(map(id, identity.delegates(model)))
         entry.fitted = state
         if version is None:
-            entry.parts = identity.parts(model)
-            for part in entry.parts:
-                self._containers.setdefault(part, set()).add(id(model))
+            self._hold(id(model), entry, identity.parts(model))
         return state
 
     def fitting(self, entry: Entry, model: object) -> State:
@@ -252,7 +253,9 @@ class Models:
 
     def reset(self, model: object) -> None:
         """The user said something new about the model."""
-        self.entries.pop(id(model), None)
+        entry = self.entries.pop(id(model), None)
+        if entry is not None:
+            self._hold(id(model), entry, ())
 
     def tracer(self, state: State, schema: Schema | None) -> Tracer:
         """The tracer whose scope describes this model and these columns; `overflow` when there are too many."""
@@ -305,6 +308,19 @@ class Models:
             state.latencies = Latencies(self.clock)
         return state
 
+    def _hold(self, key: int, entry: Entry, parts: tuple[int, ...]) -> None:
+        """Note what the model is made of now, in place of what it was made of before."""
+        with self._holding:
+            for part in entry.parts:
+                holders = self._containers.get(part)
+                if holders is not None:
+                    holders.discard(key)
+                    if not holders:
+                        del self._containers[part]
+            entry.parts = parts
+            for part in parts:
+                self._containers.setdefault(part, set()).add(key)
+
     def _remover(self, key: int) -> Callable[["weakref.ref[object]"], None]:
         owner = weakref.ref(self)
 
@@ -313,8 +329,7 @@ class Models:
             entry = models and models.entries.get(key)
             if models is not None and entry and entry.model is reference:
                 del models.entries[key]
-                for part in entry.parts:
-                    models._containers.get(part, set()).discard(key)
+                models._hold(key, entry, ())
 
         return remove
 

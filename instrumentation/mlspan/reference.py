@@ -34,7 +34,7 @@ from mlspan.evaluation import (
     own_score,
     prediction_metrics,
 )
-from mlspan.guard import guarded
+from mlspan.guard import guarded, warn_once
 from mlspan.inputs import open_input
 from mlspan.profile import CATEGORICAL, Profile, build_profile, from_json, to_json
 from mlspan.sampling import sample
@@ -161,7 +161,12 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
         performance=evaluation.performance(len(classes)),
     )
     path = Path(settings.reference_dir) / f"{_safe(identity.name)}-{_safe(identity.version or 'unknown')}.json"
-    _write(path, profile)
+    try:
+        _write(path, profile)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        warn_once("reference: folder", 'no reference profile is left in the folder "%s": %s', path.parent, reason)
+        return None
     key = id(model)
     with _lock:
         _written[key] = _Written(weakref.ref(model, _forgetter(key)), path, id(X), source.rows)

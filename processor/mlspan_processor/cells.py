@@ -24,6 +24,7 @@ MAX_QUICK_CELLS: Final = 255
 """Cells of a numeric feature up to which its edges are counted rather than searched."""
 MAX_DISTANCE_NATS: Final = 50.0
 """What a value's distance from the reference's range can add to its cost."""
+_LARGEST: Final = float(np.finfo(np.float32).max)
 _MAX_BINDINGS: Final = 256
 _ROWS_AT_ONCE: Final = 1024
 
@@ -160,13 +161,14 @@ class Reference:
             inputs: (n_numeric,) the same ones' features.
             values: (n_numeric, n_rows) float32.
         """
-        with np.errstate(invalid="ignore"):  # an infinity of a feature without a range: no distance
+        # An infinity of a feature without a range has no distance; one beyond float32's range is infinite.
+        with np.errstate(invalid="ignore", over="ignore"):
             below, above = self._lows[inputs, None] - values, values - self._highs[inputs, None]
-        for distance, side in ((below, 0), (above, 1)):
-            which, rows = np.nonzero(distance > 0)
-            if len(which):
-                nats = distance[which, rows] / self._reach[side][inputs[which]]
-                costs[np.array(places, np.intp)[which], rows] += np.minimum(nats, MAX_DISTANCE_NATS)
+            for distance, side in ((below, 0), (above, 1)):
+                which, rows = np.nonzero(distance > 0)
+                if len(which):
+                    nats = distance[which, rows] / self._reach[side][inputs[which]]
+                    costs[np.array(places, np.intp)[which], rows] += np.minimum(nats, MAX_DISTANCE_NATS)
 
     def prediction_cells(self, block: Block) -> NDArray[np.intp] | None:
         """The layout cell (n_rows,) of each single answer, or None where the reference has none of this
@@ -202,8 +204,8 @@ def _ranges(
         if edges is None or not (feature.std > 0 and len(edges) > 1):
             continue
         lows[i], highs[i] = feature.min, feature.max
-        reach[0][i] = max(feature.std, float(edges[1]) - feature.min)
-        reach[1][i] = max(feature.std, feature.max - float(edges[-2]))
+        reach[0][i] = min(max(feature.std, float(edges[1]) - feature.min), _LARGEST)
+        reach[1][i] = min(max(feature.std, feature.max - float(edges[-2])), _LARGEST)
     return lows, highs, reach
 
 

@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 _DRAIN_WAIT_SECONDS = 1.0
 """Longest wait between attempts once the processor is stopping."""
 
+_LAST_SECONDS = 0.1
+"""How long all threads together may take to end once their time is up."""
+
 Sleep = Callable[[threading.Event, float], object]
 """Waits so many seconds, or until the event is set."""
 
@@ -274,8 +277,9 @@ class QueuedExporter:
         if lost:
             self._sender.lost(lost, "shutdown", error)
         # What is in flight now ends with its attempt, or is cut off with the process and counted here.
+        deadline = self._clock() + _LAST_SECONDS
         for thread in self._threads:
-            thread.join(0.1)
+            thread.join(max(deadline - self._clock(), 0.0))
         return self._in_flight() + round(self._sender.lost_in_shutdown)
 
     def _in_flight(self) -> int:

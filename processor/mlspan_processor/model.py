@@ -27,7 +27,7 @@ from mlspan_processor.quality.losses import uneven
 from mlspan_processor.rows import Block
 from mlspan_processor.scopes import Schema
 from mlspan_processor.settings import MlspanSettings
-from mlspan_processor.window import Pane, Panes
+from mlspan_processor.window import OPEN_END, Pane, Panes
 
 _VALUES_AT_ONCE: Final = 4_000_000
 _UNLABELLED_TASKS: Final = frozenset({"clustering", "transformation", "outlier_detection", "multilabel"})
@@ -314,7 +314,7 @@ class Model:
         if start is None and end is None:
             enough = float(self._settings.min_rows)
             return self.drift.trailing(lambda stats: stats.rows >= enough)
-        first, last = start or 0, end or 1 << 63
+        first, last = start or 0, end or OPEN_END
         return self.drift.sum(first, last), first, last
 
     def quality_window(self, start: int | None = None, end: int | None = None) -> tuple[Any, int, int]:
@@ -322,7 +322,7 @@ class Model:
         if start is None and end is None:
             enough = self._settings.min_labels
             return self.quality.trailing(lambda stats: bool(stats.rows >= enough))
-        first, last = start or 0, end or 1 << 63
+        first, last = start or 0, end or OPEN_END
         return self.quality.sum(first, last), first, last
 
     def measure(self, counts: CellCounts) -> Drift | None:

@@ -143,7 +143,10 @@ def _start(part: str, start: Callable[[], None]) -> None:
     except StartError:
         raise
     except Exception as error:  # whatever a third party's part raises
-        raise StartError(f"{part} cannot start: {error}") from error
+        # A message of ours in an OSError stands behind its number; the system's own names the file.
+        is_ours = isinstance(error, OSError) and error.strerror and error.filename is None
+        reason = error.strerror if is_ours else error  # type: ignore[attr-defined]  # is_ours says so
+        raise StartError(f"{part} cannot start: {reason}") from error
 
 
 def _guarded(part: str, stop: Callable[[], None]) -> None:

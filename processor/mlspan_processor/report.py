@@ -11,6 +11,7 @@ from typing import Any
 from mlspan_processor.model import Model
 from mlspan_processor.quality import Classification, wilson
 from mlspan_processor.quality.names import because
+from mlspan_processor.window import OPEN_END
 
 
 def report(model: Model, start: int | None, end: int | None) -> dict[str, Any]:
@@ -97,8 +98,8 @@ def _drift(model: Model, start: int | None, end: int | None) -> dict[str, Any]:
         "reason": "",
         "rows": counts.rows,
         "effective_rows": counts.rows * counts.effective_ratio,
-        "start_ns": first,
-        "end_ns": last,
+        "start_ns": first or None,
+        "end_ns": last if last < OPEN_END else None,
         "features": features,
     }
 
@@ -117,8 +118,8 @@ def _quality(model: Model, start: int | None, end: int | None) -> dict[str, Any]
         "predicted_rows": quality.predicted,
         "labels": quality.rows,
         "coverage": quality.coverage,
-        "start_ns": first,
-        "end_ns": last,
+        "start_ns": first or None,
+        "end_ns": last if last < OPEN_END else None,
         "realised": figures,
         "accuracy_interval": None,
         "reference": dict(model.reference.profile.performance) if model.reference else {},

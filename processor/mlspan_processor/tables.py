@@ -35,6 +35,9 @@ class Table:
             with self._readable():
                 schema = self._csv(None).schema
         self.names: list[str] = list(schema.names)
+        twice = next((name for name in self.names if self.names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f'"{path}" names the column "{twice}" twice')
         self.types = {name: str(schema.field(name).type) for name in schema.names}
 
     def check(self, columns: Sequence[str]) -> None:

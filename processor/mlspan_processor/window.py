@@ -9,7 +9,10 @@ rows. No clock in here: now is an argument.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
+
+OPEN_END: Final = 1 << 63
+"""The end of a window that has none."""
 
 
 class Mergeable(Protocol):

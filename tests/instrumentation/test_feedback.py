@@ -133,6 +133,20 @@ def test_a_matrix_of_labels(hooked: Recorder, labels: object) -> None:
     ]
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), np.datetime64("NaT"), pd.NA, pd.NaT])
+def test_missing_labels_are_not_sent(
+    hooked: Recorder, missing: object, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outcome that is not known yet is no class of its own; the others of the call are sent."""
+    monkeypatch.setattr("mlspan.guard._seen", set())
+    mlspan.feedback(["a", "b"], [missing, "late"])
+    mlspan.feedback("a", missing)
+    mlspan.feedback(missing, "late")
+    (span,) = hooked.spans()
+    assert (span.attributes or {})["ml.prediction.id"] == "b"
+    assert sum("missing prediction id or label" in record.message for record in caplog.records) == 1
+
+
 @pytest.mark.parametrize("labels", ["x", ["x"], ["x", "y", "z"], {"x": 1, "y": 0}])
 def test_numbers_that_do_not_fit(
     hooked: Recorder, caplog: pytest.LogCaptureFixture, labels: Any, monkeypatch: Any

@@ -343,13 +343,18 @@ def _fail(_: str) -> None:
     raise ValueError
 
 
-def test_failures_do_not_reach_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_do_not_reach_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """A folder that cannot be written, an input that cannot be read: the fit goes on, no half file stays."""
-    monkeypatch.setattr("mlspan.guard._raise", False)
     (tmp_path / "file").write_text("")
     model = LogisticRegression().fit(FRAME[["age"]], Y)
     blocked = Settings(reference_dir=str(tmp_path / "file"))
     assert after_fit(model, _identity(model), FRAME[["age"]], blocked) is None
+    assert [r.message for r in caplog.records] == [
+        f'no reference profile is left in the folder "{tmp_path}/file": File exists'
+    ]
+    monkeypatch.setattr("mlspan.guard._raise", False)
     settings = Settings(reference_dir=str(tmp_path / "ok"))
     assert after_fit(model, _identity(model), object(), settings) is None
     after_cross_validation("cross_validate", {}, None)

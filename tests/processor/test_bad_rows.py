@@ -85,6 +85,17 @@ class NoNumbers(Odd):
         return rows
 
 
+class Extreme(Odd):
+    """One column has the largest numbers of either sign that there are, and one the smallest."""
+
+    def columns(self, n: int) -> Any:
+        """Rows (n, 3)."""
+        rows = super().columns(n)
+        rows[:, 1] = np.where(self.random.random(n) < 0.5, -3e38, 3e38)
+        rows[:, 2] *= 1e-38
+        return rows
+
+
 class NoProbabilities(Odd):
     """Percentages."""
 
@@ -135,6 +146,12 @@ def test_constant_and_empty_columns() -> None:
     assert by_name["c"]["reason"] == "undecidable, because all values are missing"
     assert (by_name["c"]["effect"], by_name["c"]["p_adjusted"]) == (None, None)
     assert drift["multivariate"]["reason"].startswith("undecidable, because fewer than two features vary")
+
+
+def test_numbers_at_the_ends_of_the_range() -> None:
+    """Differences that float32 cannot hold are infinite, and no reason for a warning."""
+    with Rig(**SETTINGS) as rig:
+        Extreme(rig).run()
 
 
 @pytest.mark.parametrize("kind", [NoProbabilities, Uneven])

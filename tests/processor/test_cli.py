@@ -1,7 +1,5 @@
 """The command line: exit codes, messages, and the commands against a running processor."""
 
-import io
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from rich.console import Console
 
 from mlspan.profile import from_json
 from mlspan_processor.cli import main
 from mlspan_processor.cli.client import Client, ClientError
-from mlspan_processor.cli.report import moment, show_model, show_models
 from mlspan_processor.records import RetryableError
 from tests.processor.running import Running, running
 
@@ -210,26 +206,6 @@ def test_client_needs_a_url() -> None:
         Client("localhost:4318")
 
 
-def test_report_as_json(processor: Running, capsys: pytest.CaptureFixture[str]) -> None:
-    """--json prints the answer, with the window that was asked for."""
-    arguments = ["--model", "fraud-model", "--model-version", "7", "--since", "1700000000", "--json"]
-    code, out, _ = run(capsys, "report", "--endpoint", processor.http, *arguments)
-    assert code == 0
-    assert json.loads(out) == {
-        "model": "fraud-model",
-        "version": "7",
-        "start_ns": 1_700_000_000_000_000_000,
-        "end_ns": None,
-    }
-
-
-def test_report_of_an_unknown_model(processor: Running, capsys: pytest.CaptureFixture[str]) -> None:
-    """The processor's own message is shown."""
-    code, _, err = run(capsys, "report", "--endpoint", processor.http, "--model", "other")
-    assert code == 1
-    assert 'no model "other" has been seen' in err
-
-
 def test_reference_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A profile is written from a table, without the excluded columns."""
     source, output = tmp_path / "past.csv", tmp_path / "m.json"
@@ -258,77 +234,6 @@ def test_reference_build_of_a_missing_column(tmp_path: Path, capsys: pytest.Capt
     assert code == 1
     assert "nothing" in err
     assert not output.exists()
-
-
-REPORT: dict[str, Any] = {
-    "model": {"name": "fraud-model", "version": "7", "task": "classification", "classes": ["ok", "fraud"]},
-    "reference": {"state": "ready", "rows": 5000.0, "source": "file past.parquet", "performance": {"accuracy": 0.95}},
-    "drift": {
-        "reason": "",
-        "rows": 1000.0,
-        "start_ns": 1_700_000_000_000_000_000,
-        "end_ns": None,
-        "features": [
-            {
-                "name": "amount",
-                "type": "numeric",
-                "effect": 0.25,
-                "p_adjusted": 0.001,
-                "missing": 0.5,
-                "unseen": 0.0,
-                "mean": 12.0,
-                "reference_mean": None,
-                "psi": 1.23456,
-            }
-        ],
-    },
-    "quality": {
-        "predicted_rows": 1000.0,
-        "labels": 10.0,
-        "coverage": 0.01,
-        "start_ns": None,
-        "end_ns": None,
-        "realised": {
-            "accuracy": {"value": 0.9, "reason": "", "bound": None},
-            "roc_auc": {"value": None, "reason": "one class only", "bound": None},
-        },
-        "reference": {"accuracy": 0.95},
-    },
-    "spans": 100,
-    "rows": 1000.0,
-}
-
-
-def test_report_tables() -> None:
-    """One model's quality and drift are readable tables; what cannot be given has its reason."""
-    console = Console(record=True, width=140, file=io.StringIO())
-    show_model(REPORT, console)
-    text = console.export_text()
-    assert "fraud-model 7  classification" in text
-    assert "quality over 10 labelled rows (1.0% of 1,000)" in text
-    assert "one class only" in text
-    assert "2023-11-14 22:13:20Z" in text
-    row = next(line for line in text.splitlines() if line.strip().startswith("amount"))
-    assert row.split() == ["amount", "numeric", "0.25", "1.235", "0.001", "50.0%", "0.0%", "12", "–"]
-
-
-def test_report_of_all_models() -> None:
-    """The list has a line per model; without any it says so."""
-    console = Console(record=True, width=140, file=io.StringIO())
-    model = {"name": "m", "version": "1", "task": None, "spans": 5, "rows": 10.0, "last_seen_ns": None}
-    show_models({"models": [model | {"reference": {"state": "learning", "rows": 3}}], "labels": {"joined": 4}}, console)
-    show_models({"models": []}, console)
-    text = console.export_text()
-    assert "learning (3 rows)" in text
-    assert "labels: 4 joined" in text
-    assert "no model has been seen yet" in text
-
-
-def test_moments() -> None:
-    """A duration is that long ago; everything else goes as it is."""
-    assert moment("1h30m", lambda: 10_000.0) == "4600.000"
-    assert moment("2026-11-22T08:00:00Z") == "2026-11-22T08:00:00Z"
-    assert moment(None) is None
 
 
 def test_labels_of_several_outputs(processor: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -365,6 +270,16 @@ def test_labels_of_odd_types_are_rejected_one_by_one(
     parquet.write_table(pa.table({"prediction_id": ["a"], "label": pa.array([b"x"])}), table)
     code, out, err = run(capsys, "labels", str(table), "--endpoint", processor.http)
     assert (code, "1 labels accepted" in out + err) == (0, True)
+
+
+def test_reference_build_names_what_it_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns of lists are no features, and that is said; those that were excluded are not mentioned."""
+    source = tmp_path / "past.parquet"
+    parquet.write_table(pa.table({"a": [1, 2], "tags": [[1], [2]], "other": [[1], [2]]}), source)
+    options = ("--exclude", "other", "--output", str(tmp_path / "m.json"))
+    code, out, err = run(capsys, "reference", "build", "--data", str(source), *options)
+    assert code == 0
+    assert "left out, since their values are no numbers, texts or times: tags\n" in out + err
 
 
 def test_reference_build_names_the_file_that_it_cannot_write(

@@ -157,11 +157,19 @@ def test_bad_set_is_a_problem() -> None:
         ("costs 5$", "costs 5$"),
         ("${env:ODD}", "p@ss: {word"),
         ("${env:NESTED}", 4317),
+        ("${env:OPEN}", "p${word"),
     ],
 )
 def test_references(text: str, expected: object) -> None:
     """References are replaced; a whole value is read as YAML, a part stays text, $$ is a dollar."""
-    environ = {"PORT": "4317", "EMPTY": "", "LIST": "[a, b]", "ODD": "p@ss: {word", "NESTED": "${env:PORT}"}
+    environ = {
+        "PORT": "4317",
+        "EMPTY": "",
+        "LIST": "[a, b]",
+        "ODD": "p@ss: {word",
+        "NESTED": "${env:PORT}",
+        "OPEN": "p${word",
+    }
     assert read(["yaml:a: x"], [f"a='{text}'"], environ) == {"a": expected}
 
 

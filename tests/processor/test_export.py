@@ -207,6 +207,21 @@ def test_wait_for_result_gives_the_senders_answer() -> None:
     one.queued.shutdown(5)
 
 
+def test_many_attempts_that_hang_do_not_add_up_at_shutdown() -> None:
+    """What is in flight when the time is up is waited for once, not once per thread."""
+    exporter = FakeExporter()
+    exporter.gate.clear()
+    settings = Queued(sending_queue=SendingQueue(num_consumers=10))
+    queued = QueuedExporter(exporter, "fake", Signal.TRACES, settings, Telemetry())
+    queued.start()
+    for _ in range(10):
+        queued.consume(trace_chunk(1))
+    started = time.monotonic()
+    assert queued.shutdown(0) == 10
+    assert time.monotonic() - started < 0.5
+    exporter.gate.set()
+
+
 def test_batches_are_joined_bytes() -> None:
     """Chunks leave together once min_size is reached; the joined bytes are one valid message."""
     batch = Batch.model_validate({"min_size": 5, "flush_timeout": "1h"})

@@ -18,6 +18,7 @@ import urllib3
 from mlspan_processor.config import Components
 from mlspan_processor.errors import StartError
 from mlspan_processor.health import State
+from mlspan_processor.pipeline import _start
 from mlspan_processor.records import Chunk, RetryableError, Signal
 from mlspan_processor.signals import SIGNALS
 from mlspan_processor.testing import FakeConnector, FakeExporter, fake_connector_type, trace_request
@@ -91,6 +92,25 @@ def test_a_part_that_cannot_start_stops_the_others() -> None:
         engine.start()
     fake: Any = engine.parts.exporters["fake"]
     assert fake.calls == ["start", "shutdown"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(98, 'endpoint "127.0.0.1:1" cannot be listened on'), 'endpoint "127.0.0.1:1" cannot be listened on'),
+        (FileNotFoundError(2, "No such file", "/nowhere"), "[Errno 2] No such file: '/nowhere'"),
+        (ValueError("no"), "no"),
+    ],
+)
+def test_why_a_part_cannot_start(error: Exception, expected: str) -> None:
+    """A part's own message stands without the system's number; the system's message with the file it names."""
+
+    def start() -> None:
+        raise error
+
+    with pytest.raises(StartError) as caught:
+        _start("a part", start)
+    assert str(caught.value) == f"a part cannot start: {expected}"
 
 
 def test_flood_into_a_full_queue_loses_nothing_acknowledged() -> None:

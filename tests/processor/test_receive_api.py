@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import urllib3
 
+from mlspan_processor.receive.label_lines import read_labels
+from mlspan_processor.records import RetryableError
 from tests.processor.running import Running, running
 from tests.processor.test_receive_http import JSON, post, status_of
 
@@ -95,6 +97,57 @@ def test_a_bad_label_costs_only_itself(pool: urllib3.PoolManager) -> None:
         assert [label.label for label in one.connector.labels] == [1.0, "x"]
 
 
+def test_a_csv_row_with_too_many_fields_costs_only_itself(pool: urllib3.PoolManager) -> None:
+    """A stray comma, or a column that the first line does not name, is a bad line."""
+    with running() as one:
+        answer = call(pool, f"{one.http}/v1/labels", b"prediction_id,label\na,1,5\nb,2\n", "text/csv")
+        assert answer["accepted"] == 1
+        assert answer["rejected"] == [{"line": 2, "reason": "more fields than the 2 columns of the first line"}]
+
+
+def test_one_object_may_stand_on_several_lines(pool: urllib3.PoolManager) -> None:
+    """A single label as a person or a pretty printer writes it."""
+    with running() as one:
+        body = b'{\n  "prediction_id": "a",\n  "label": "fraud"\n}\n'
+        assert call(pool, f"{one.http}/v1/labels", body, JSON)["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "expected"),
+    [
+        ("1700000000", 1_700_000_000_000_000_000),
+        ("1700000000.5", 1_700_000_000_500_000_000),
+        ("1700000000000000001", 1_700_000_000_000_000_001),
+        ('"1700000000000000001"', 1_700_000_000_000_000_001),
+        ('"1.7e9"', 1_700_000_000_000_000_000),
+        ('"2023-11-14T22:13:20Z"', 1_700_000_000_000_000_000),
+        ('"2023-11-14"', 1_699_920_000_000_000_000),
+        ("1700000000000", "before 1970 or after 2262"),  # milliseconds
+        ("1e300", "before 1970 or after 2262"),
+        ('"1e999999999"', "before 1970 or after 2262"),
+        ("-5", "before 1970 or after 2262"),
+        ('"1969-12-31"', "before 1970 or after 2262"),
+        ("true", "neither RFC 3339 nor Unix seconds"),
+        ('"nan"', "neither RFC 3339 nor Unix seconds"),
+        ('"noon"', "neither RFC 3339 nor Unix seconds"),
+        ("[1]", "neither RFC 3339 nor Unix seconds"),
+    ],
+)
+def test_timestamps_of_labels(timestamp: str, expected: int | str) -> None:
+    """Seconds, nanoseconds and RFC 3339 are exact; what is no time of this era is a bad line."""
+    good, bad = read_labels(f'{{"prediction_id": "a", "label": 1, "timestamp": {timestamp}}}'.encode(), JSON)
+    if isinstance(expected, int):
+        assert [line.timestamp_ns for line in good] == [expected]
+    else:
+        assert expected in bad[0].reason
+
+
+def test_an_id_of_another_type_is_named() -> None:
+    """An id that is there, but is no text, is not called missing."""
+    _, bad = read_labels(b'{"prediction_id": 5.5, "label": 1}', JSON)
+    assert bad[0].reason == 'prediction_id "5.5" is neither text nor a whole number'
+
+
 def test_labels_without_columns_are_400(processor: Running, pool: urllib3.PoolManager) -> None:
     """CSV without the two columns says which are missing."""
     response = post(pool, f"{processor.http}/v1/labels", b"id,truth\n1,2\n", "text/csv")
@@ -122,6 +175,7 @@ def test_model_report(processor: Running, pool: urllib3.PoolManager) -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [("other-model", 404), ("fraud-model?start=noon", 400), ("fraud-model?from=1", 400)]
+    + [(f"fraud-model?start={start}&end=1700000000", 400) for start in ("1700000000", "1700000001")]
     + [
         (f"fraud-model?start={start}", 400) for start in ("nan", "inf", "1e300", "-1", "9" * 25, "0001-01-01T00:00:00Z")
     ],
@@ -131,6 +185,21 @@ def test_bad_report_requests(processor: Running, pool: urllib3.PoolManager, path
     response = pool.request("GET", f"{processor.http}/v1/models/{path}")
     assert response.status == expected
     status_of(response)
+
+
+@pytest.mark.parametrize(("path", "method"), [("models", "status"), ("models/m", "report"), ("incidents", "incidents")])
+def test_a_busy_connector_is_503(
+    pool: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch, path: str, method: str
+) -> None:
+    """Whoever asks while the state thread is busy is told to come again, and it is no bug."""
+
+    def busy(*_: object) -> None:
+        raise RetryableError("busy", 1.0)
+
+    with running() as one:
+        monkeypatch.setattr(one.connector, method, busy)
+        response = pool.request("GET", f"{one.http}/v1/{path}")
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
 
 
 def test_a_csv_field_without_end_is_400(processor: Running, pool: urllib3.PoolManager) -> None:

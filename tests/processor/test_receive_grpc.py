@@ -266,6 +266,18 @@ def test_tls(tmp_path: Path) -> None:
         )
 
 
+def test_tls_files_that_are_none(tmp_path: Path) -> None:
+    """What is wrong with the files is said, not that the port is in use."""
+    file = tmp_path / "a.pem"
+    for reason in ("No such file", "PEM"):
+        engine = build(
+            f"receivers: {{otlp: {{protocols: {{grpc: {{tls: {{cert_file: {file}, key_file: {file}}}}}}}}}}}"
+        )
+        with pytest.raises(StartError, match=rf'receiver "otlp": cannot use the TLS files .*a\.pem.*{reason}'):
+            engine.start()
+        file.write_text("garbage")
+
+
 def test_gzip_bytes_without_the_header_are_garbage(processor: Running) -> None:
     """Compressed bytes that do not say so are no message."""
     assert refused(processor.grpc, gzip.compress(trace_request()))[0] is grpc.StatusCode.INVALID_ARGUMENT

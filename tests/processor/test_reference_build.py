@@ -167,3 +167,11 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     pd.DataFrame({"x": np.zeros(0)}).to_parquet(empty)
     with pytest.raises(ValueError, match="has no rows"):
         build_reference(empty)
+
+
+def test_a_column_that_is_named_twice_is_told(tmp_path: Path) -> None:
+    """Such a table cannot say which column is meant."""
+    file = tmp_path / "t.csv"
+    file.write_text("a,b,a\n1,2,3\n")
+    with pytest.raises(ValueError, match='names the column "a" twice'):
+        build_reference(file)

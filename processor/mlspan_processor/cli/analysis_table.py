@@ -18,9 +18,9 @@ _MOST_NAMED = 8
 _PLAIN_WIDTH = 200
 
 
-def console_of() -> Console:
+def console_of(*, markup: bool = True) -> Console:
     """Standard output: as wide as the terminal, and wide enough where it is none."""
-    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
+    return Console(markup=markup, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 
 
 def show(result: Analysis, console: Console) -> None:

@@ -53,10 +53,13 @@ def build(options: argparse.Namespace) -> int:
         else:
             sample_path(output).unlink(missing_ok=True)
         _write(output, to_json(profile))
+        left_out = _left_out(source, options, {feature.name for feature in profile.features})
     except (OSError, ValueError) as error:
         return fail(str(error))
     version = f" {options.model_version}" if options.model_version else ""
     say(f'wrote "{output}": {model}{version}, {len(profile.features)} features, {profile.rows:,.0f} rows')
+    if left_out:
+        say(f"left out, since their values are no numbers, texts or times: {', '.join(left_out)}")
     if sample is not None:
         say(f'wrote "{sample_path(output)}": {len(sample):,} labelled rows, for estimated performance')
     return 0
@@ -72,6 +75,13 @@ def _features(source: Path, options: argparse.Namespace) -> list[str] | None:
     table = Table(source)
     table.check(options.exclude)
     return [name for name in table.names if name not in roles and name not in options.exclude]
+
+
+def _left_out(source: Path, options: argparse.Namespace, kept: set[str]) -> list[str]:
+    """Return the inputs that the profile does not have: lists, structs and other containers."""
+    no_inputs = {*options.exclude, options.label_column, options.prediction_column, *options.probability_column}
+    asked = options.feature or [name for name in Table(source).names if name not in no_inputs]
+    return [name for name in asked if name not in kept]
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,13 +10,16 @@ from urllib.parse import quote
 
 import orjson
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from mlspan_processor.cli.analysis_table import console_of
 from mlspan_processor.cli.client import Client, ClientError
 from mlspan_processor.cli.console import fail
 from mlspan_processor.config.durations import parse_duration
 
 _MAX_FEATURES = 20
+_MAX_NAME = 40
+"""Characters of a name or version on one line of the list."""
 _UNKNOWN = "–"
 _MAX_DETAILS = 5
 _MAX_WINDOWS = 10
@@ -26,6 +29,10 @@ _SHOWN = ("accuracy", "f1", "f1_micro", "hamming_loss", "roc_auc", "mae", "rmse"
 
 def report(options: argparse.Namespace) -> int:
     """Show all models, or one in detail."""
+    if not options.model:
+        for option in ("model_version", "since", "until"):
+            if getattr(options, option):
+                return fail(f"--{option.replace('_', '-')} needs --model; without it every model is listed as a whole")
     try:
         client = Client(options.endpoint)
         if options.model:
@@ -46,7 +53,8 @@ def report(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode() + "\n")
         return 0
-    console = Console()
+    # Names of models and features are the user's: "[eu]" in one is no style.
+    console = console_of(markup=False)
     show: Callable[[Mapping[str, Any], Console], None] = show_model if options.model else show_models
     show(answer, console)
     return 0
@@ -68,7 +76,12 @@ def show_models(answer: Mapping[str, Any], console: Console) -> None:
     if not models:
         console.print("no model has been seen yet")
         return
-    table = Table("model", "version", "task", "spans", "rows", "reference", "last seen", box=None)
+    # Names and versions are what the next command is given: the other columns make way for them.
+    names = (
+        Column(title, overflow="fold", no_wrap=all(len(one[key]) <= _MAX_NAME for one in models))
+        for title, key in (("model", "name"), ("version", "version"))
+    )
+    table = Table(*names, "task", "spans", "rows", "reference", "last seen", box=None)
     for one in models:
         reference = one["reference"]
         table.add_row(
@@ -90,7 +103,8 @@ def show_models(answer: Mapping[str, Any], console: Console) -> None:
 def show_model(answer: Mapping[str, Any], console: Console) -> None:
     """Write one model's quality and drift."""
     model, quality, drift = answer["model"], answer["quality"], answer["drift"]
-    console.print(f"[bold]{model['name']}[/bold] {model['version']}  {model.get('task') or ''}", highlight=False)
+    console.print(model["name"], style="bold", end=" ", highlight=False)
+    console.print(f"{model['version']}  {model.get('task') or ''}", highlight=False)
     reference = answer["reference"]
     console.print(
         f"{answer['spans']:,} spans, {answer['rows']:,.0f} rows; reference {reference['state']}"
@@ -265,4 +279,9 @@ def _time(nanoseconds: int | None) -> str:
 
 
 def _range(window: Mapping[str, Any]) -> str:
-    return f"{_time(window.get('start_ns'))} to {_time(window.get('end_ns'))}"
+    start, end = window.get("start_ns"), window.get("end_ns")
+    if start and not end:
+        return f"since {_time(start)}"
+    if end and not start:
+        return f"until {_time(end)}"
+    return f"{_time(start)} to {_time(end)}"

@@ -188,6 +188,13 @@ class _Expander:
             self._depth -= 1
 
     def _replaced(self, text: str, path: str) -> Any:
+        # What came out of a variable or a file may hold anything.
+        if self._depth == 1 and "${" in _REFERENCE.sub("", text):
+            message = (
+                f'{_shown(text)} has a "${{" that is not closed, or a reference within another; "$${{" is no reference'
+            )
+            self._problems.append(Problem(path, message))
+            return text
         whole = _REFERENCE.fullmatch(text)
         if whole and whole.group(1) is not None:
             found = self._lookup(whole.group(1), path)

@@ -34,7 +34,8 @@ configuration and shows its pipelines; `mlspan components` lists what can be nam
   replaced. Beside paths there are `env:NAME` and `yaml:exporters::debug::verbosity: basic`. `--set
   exporters.debug.verbosity=basic` comes last.
 * **References**: `${env:NAME}`, `${env:NAME:-default}`, `${NAME}` and `${file:path}` are replaced, `$$` is a
-  dollar sign. A variable that is not set and has no default is an error. Inside `{ }` they need quotes.
+  dollar sign. A variable that is not set and has no default is an error, and so is a reference that is not closed or
+  stands within another. Inside `{ }` they need quotes.
 * **Durations** are Go's: `500ms`, `10s`, `1m30s`. **Endpoints** to listen on are `host:port`; `0.0.0.0:4317`
   or `:4317` for every interface, `[::1]:4317` for IPv6.
 * **Errors** fail the start, all at once; each names the key, the value and what would be valid. What is

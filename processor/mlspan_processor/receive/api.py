@@ -4,9 +4,9 @@
 Answers are JSON. Only there when the configuration has a connector that understands them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import orjson
 from aiohttp import web
@@ -31,6 +31,8 @@ _LABEL_TYPES = frozenset({JSON, *JSON_LINES_TYPES, *CSV_TYPES})
 _MAX_REJECTED = 1_000
 """Bad lines that an answer lists; the others are only counted."""
 _NANOSECONDS_FROM = 1e15
+
+T = TypeVar("T")
 
 
 class ModelApi(Protocol):
@@ -108,13 +110,10 @@ class _Handlers:
         )
 
     async def models(self, _: web.Request) -> web.Response:
-        return _json(await self._receiver.in_thread(self._api.status))
+        return _json(await self._asked(self._api.status))
 
     async def incidents(self, _: web.Request) -> web.Response:
-        try:
-            return _json(await self._receiver.in_thread(self._api.incidents))
-        except (TimeoutError, RetryableError) as error:
-            raise HttpError(503, str(error), 1.0) from None
+        return _json(await self._asked(self._api.incidents))
 
     async def model(self, request: web.Request) -> web.Response:
         name, query = request.match_info["name"], request.query
@@ -122,14 +121,20 @@ class _Handlers:
         if unknown:
             raise HttpError(400, f'unknown parameter "{min(unknown)}"; valid are version, start, end')
         start, end = (_moment(query, key) for key in ("start", "end"))
+        if start is not None and end is not None and start >= end:
+            raise HttpError(400, f'start "{query["start"]}" is not before end "{query["end"]}"')
         try:
-            report = await self._receiver.in_thread(lambda: self._api.report(name, query.get("version"), start, end))
+            report = await self._asked(lambda: self._api.report(name, query.get("version"), start, end))
         except KeyError:
             which = f'version "{query["version"]}" of model "{name}"' if query.get("version") else f'model "{name}"'
             raise HttpError(404, f"no {which} has been seen; {MODELS_PATH} lists those that were") from None
+        return _json(report)
+
+    async def _asked(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._receiver.in_thread(work)
         except (TimeoutError, RetryableError) as error:
             raise HttpError(503, str(error), 1.0) from None
-        return _json(report)
 
 
 def _label(line: LabelLine) -> Label:

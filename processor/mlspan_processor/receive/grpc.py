@@ -18,6 +18,7 @@ import grpc
 
 from mlspan_processor.config.schema import GrpcServer, ServerTls, split_endpoint
 from mlspan_processor.errors import StartError
+from mlspan_processor.http_server import server_context
 from mlspan_processor.receive.intake import Intake, MalformedError, PipelineBugError
 from mlspan_processor.receive.status import Code, status
 from mlspan_processor.records import PermanentError, RetryableError, Signal
@@ -72,7 +73,7 @@ class GrpcReceiver:
             if config.tls is None:
                 bound = server.add_insecure_port(f"{shown}:{port}")
             else:
-                bound = server.add_secure_port(f"{shown}:{port}", _credentials(config.tls))
+                bound = server.add_secure_port(f"{shown}:{port}", _credentials(config.tls, self._intake.receiver))
         except RuntimeError as error:
             raise StartError(
                 f'receiver "{self._intake.receiver}": cannot listen on "{config.endpoint}" (gRPC):'
@@ -115,16 +116,12 @@ def _abort(context: Any, code: Code, message: str, retry_after_seconds: float | 
     raise AssertionError("abort raises")  # pragma: no cover
 
 
-def _credentials(tls: ServerTls) -> Any:
-    def read(path: str) -> bytes:
-        try:
-            return Path(path).read_bytes()
-        except OSError as error:
-            raise StartError(f'cannot read the TLS file "{path}": {error.strerror}') from None
-
-    authorities = read(tls.client_ca_file) if tls.client_ca_file else None
+def _credentials(tls: ServerTls, receiver: str) -> Any:
+    # OpenSSL says what is wrong with the files; gRPC only that it cannot listen.
+    server_context(tls, f'receiver "{receiver}"')
+    authorities = Path(tls.client_ca_file).read_bytes() if tls.client_ca_file else None
     return grpc.ssl_server_credentials(
-        [(read(tls.key_file), read(tls.cert_file))],
+        [(Path(tls.key_file).read_bytes(), Path(tls.cert_file).read_bytes())],
         root_certificates=authorities,
         require_client_auth=authorities is not None,
     )

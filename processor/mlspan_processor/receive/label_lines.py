@@ -1,9 +1,9 @@
 """Labels as people send them: JSON lines, a JSON array or CSV in; checked rows and the bad lines out.
 
-A bad line costs only itself. Columns: prediction_id and label are required, model and timestamp optional. The label of
-a multilabel model is, in JSON, a list of the outputs that hold, 0 or 1 for each output in order, or an object of output
-to 0 or 1; in CSV the names with ";" between them, and ";" alone where none holds. A timestamp is RFC 3339 text, or Unix
-time in seconds (or nanoseconds, from 10^15 up).
+A bad line costs only itself. Columns: prediction_id and label are required, model and timestamp optional, others are
+passed over. The label of a multilabel model is, in JSON, a list of the outputs that hold, 0 or 1 for each output in
+order, or an object of output to 0 or 1; in CSV the names with ";" between them, and ";" alone where none holds. A
+timestamp is RFC 3339 text, or Unix time in seconds (or nanoseconds, from 10^15 up).
 """
 
 import csv
@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -23,7 +24,7 @@ CSV_TYPES = frozenset({"text/csv", "application/csv"})
 JSON_LINES_TYPES = frozenset({"application/x-ndjson", "application/jsonl", "application/x-jsonlines"})
 _MAX_ID = 256
 _MAX_LABEL = 1024
-_NANOSECONDS_FROM = 1e15
+_NANOSECONDS_FROM = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def read_labels(body: bytes, content_type: str) -> tuple[list[LabelLine], list[B
     """Return the good and the bad lines; raise LabelFormatError if there are no lines at all to be found in
     it.
 
-    JSON by its first byte: "[" is an array, anything else one object per line.
+    JSON by its first byte: "[" is an array, anything else one object per line, or a single one over several lines.
     """
     good: list[LabelLine] = []
     bad: list[BadLine] = []
@@ -84,6 +85,13 @@ def _json(body: bytes) -> Iterator[tuple[int, Any]]:
             raise LabelFormatError(f"not a JSON array: {error}") from None
         yield from enumerate(rows, 1)
         return
+    try:
+        row = orjson.loads(stripped)
+    except orjson.JSONDecodeError:
+        pass  # more than one object, or none
+    else:
+        yield 1, row
+        return
     for number, line in enumerate(body.split(b"\n"), 1):
         if not line.strip():
             continue
@@ -98,7 +106,7 @@ def _csv(body: bytes) -> Iterator[tuple[int, Any]]:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise LabelFormatError(f"not UTF-8: {error}") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval=None)
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         columns = reader.fieldnames or ()
     except csv.Error as error:
@@ -110,7 +118,10 @@ def _csv(body: bytes) -> Iterator[tuple[int, Any]]:
         )
     try:
         for row in reader:
-            yield reader.line_num, {key: value for key, value in row.items() if value not in {None, ""}}
+            if None in row:  # DictReader's key for what is too many
+                yield reader.line_num, ValueError(f"more fields than the {len(columns)} columns of the first line")
+            else:
+                yield reader.line_num, {key: value for key, value in row.items() if value not in {None, ""}}
     except csv.Error as error:
         raise LabelFormatError(f"not CSV, line {reader.line_num}: {error}") from None
 
@@ -123,8 +134,10 @@ def _checked(line: int, row: Any) -> LabelLine:
     prediction_id = row.get("prediction_id")
     if isinstance(prediction_id, int) and not isinstance(prediction_id, bool):
         prediction_id = str(prediction_id)
-    if not isinstance(prediction_id, str) or not prediction_id:
+    if prediction_id is None or prediction_id == "":
         raise ValueError("prediction_id is missing")
+    if not isinstance(prediction_id, str):
+        raise ValueError(f'prediction_id "{prediction_id}" is neither text nor a whole number')  # bad input, not a bug
     if len(prediction_id) > _MAX_ID:
         raise ValueError(f"prediction_id is longer than {_MAX_ID} characters")
     model = row.get("model")
@@ -169,20 +182,29 @@ def _several(value: list[Any] | dict[str, Any]) -> Label:
 def _timestamp(value: Any) -> int | None:
     if value is None or value == "":
         return None
+    moment = _nanoseconds(value)
+    if moment is None:
+        raise ValueError(f'timestamp "{value}" is neither RFC 3339 nor Unix seconds')
+    if not 0 < moment < 1 << 63:
+        raise ValueError(f'timestamp "{value}" lies before 1970 or after 2262; Unix time is in seconds or nanoseconds')
+    return int(moment)
+
+
+def _nanoseconds(value: Any) -> Decimal | None:
+    """Return Unix nanoseconds; None for what is no time."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
     try:
-        number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
-        number = math.nan
-    if math.isfinite(number) and number > 0:
-        return int(value) if number >= _NANOSECONDS_FROM else int(number * 1e9)
-    if isinstance(value, str):
+        number = Decimal(value)
+    except InvalidOperation:
         try:
-            when = datetime.fromisoformat(value)
+            when = datetime.fromisoformat(str(value))
         except ValueError:
-            pass
-        else:
-            return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e9)
-    raise ValueError(f'timestamp "{value}" is neither RFC 3339 nor Unix seconds')
+            return None
+        number = Decimal((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
+    if not number.is_finite():
+        return None
+    return number if number >= _NANOSECONDS_FROM else number * 10**9
 
 
 def _quoted(names: Iterable[str]) -> str:
