@@ -113,7 +113,7 @@ def _row(row: dict[str, Any]) -> str:
     style = "red" if row["psi"] > LARGE_PSI else "yellow"
     means = ""
     if row["mean"] is not None and row["reference_mean"] is not None:
-        means = f" ({row['mean']:.3g} against {row['reference_mean']:.3g})"
+        means = f" ({row['mean']:,.4g} against {row['reference_mean']:,.4g})"
     return f"[{style}]{row['name']} {row['psi']:.2f}[/{style}]{means}"
 
 

@@ -45,7 +45,10 @@ def describe(metric: str, window: DriftWindow, reference: Reference, j: int) -> 
         return f"{feature.name}: {drift.missing[j]:.1%} missing, {drift.reference_missing[j]:.1%} in the reference"
     if metric == "unseen":
         was = expected_of("unseen", window, reference, j)
-        return f"{feature.name}: {drift.unseen[j]:.1%} never seen before, {was:.1%} in the reference"
+        what = "never seen before"
+        if j < reference.n_inputs and feature.codes is None and np.isfinite([feature.min, feature.max]).all():
+            what = f"outside the reference's {feature.min:.4g} to {feature.max:.4g}"
+        return f"{feature.name}: {drift.unseen[j]:.1%} {what}, {was:.1%} in the reference"
     counts = window.counts
     if j < reference.n_inputs and feature.codes is None and counts.finite[j] > 0:
         mean = counts.sums[j] / counts.finite[j]
