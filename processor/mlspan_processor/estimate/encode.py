@@ -13,6 +13,8 @@ MAX_FEATURES: Final = 300
 _LEVELS: Final = 200
 _COLUMNS: Final = 10
 _QUANTILES: Final = 64
+_FEWEST: Final = 20
+"""Values that a column of trees has at least: the rows of a small leaf."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,6 +100,13 @@ class Encoder:
         )
         columns.extend(((rows.answers() - self.mean) / self.scale).T)
         return np.column_stack(columns)
+
+
+def learnable(inputs: Floats) -> Floats:
+    """What trees are to learn from, (n, …): columns with hardly a value are constant, as they tell nothing, and
+    scikit-learn ends where the rows that it does not hold back for validation have none."""
+    bare = (~np.isnan(inputs)).sum(axis=0) < _FEWEST
+    return np.where(bare, 0.0, inputs) if bare.any() else inputs
 
 
 def _edges(knots: Floats, *, last: bool) -> tuple[Floats, Floats]:

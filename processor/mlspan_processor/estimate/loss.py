@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan_processor.estimate.base import Floats, uneven
-from mlspan_processor.estimate.encode import Encoder
+from mlspan_processor.estimate.encode import Encoder, learnable
 
 METRICS: Final = ("mae", "mse", "rmse", "r2")
 _MAX_VALUES: Final = 800_000
@@ -84,7 +84,7 @@ class Loss:
                 categorical_features=encoder.tree_categories(),
                 random_state=seed,
             )
-            models.append(model.fit(inputs, target, sample_weight=uneven(weights)))
+            models.append(model.fit(learnable(inputs), target, sample_weight=uneven(weights)))
         return cls(encoder, models, scale)
 
     def moments(self, rows: Predicted) -> Floats:

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from mlspan_processor.estimate.base import Floats, Integers, Rows, uneven
-from mlspan_processor.estimate.encode import Encoder
+from mlspan_processor.estimate.encode import Encoder, learnable
 
 _MAX_VALUES: Final = 800_000
 _TREES: Final = 100
@@ -58,7 +58,7 @@ class Refit:
             categorical_features=encoder.tree_categories(),
             random_state=seed,
         )
-        model.fit(inputs, labels, sample_weight=uneven(weights))
+        model.fit(learnable(inputs), labels, sample_weight=uneven(weights))
         return cls(encoder, model, classes)
 
     def probabilities(self, rows: Rows) -> Floats:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlspan_processor.estimate.base import Floats, Inputs, Integers, Rows, uneven
 from mlspan_processor.estimate.blend import Blend
-from mlspan_processor.estimate.encode import Encoder
+from mlspan_processor.estimate.encode import Encoder, learnable
 
 MIN_EFFECTIVE: Final = 200.0
 MAX_SEPARATION: Final = 0.95
@@ -82,7 +82,7 @@ def density_ratio(reference: Inputs, window: Inputs, *, seed: int) -> Ratio:
         )
         target = np.repeat([0, 1], [len(a), len(b)])
         model.fit(
-            np.vstack([inputs[a], others[b]]),
+            learnable(np.vstack([inputs[a], others[b]])),
             target,
             sample_weight=uneven(np.concatenate([reference.weights[a], window.weights[b]])),
         )

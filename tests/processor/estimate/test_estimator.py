@@ -173,6 +173,24 @@ def test_constant_and_missing_features_do_no_harm() -> None:
     assert all(one.value is not None for one in found.values())
 
 
+@pytest.mark.parametrize("task", WORLDS)
+@pytest.mark.parametrize("known", [1, 2, 5])
+def test_features_with_hardly_a_value_do_no_harm(task: str, known: int) -> None:
+    """Parts of the reference have no value at all of such a column: it is estimated without it."""
+    reference, window = (WORLDS[task](n, seed) for n, seed in ((600, 3), (300, 4)))
+    # Here and there, so that folds, halves and the trees' own validation all come to have none.
+    for at in range(0, 600, 200):
+        bare = np.full((1, 600), np.nan, np.float32)
+        bare[0, at : at + known] = np.arange(known)
+        empty = np.full((1, 300), np.nan, np.float32)
+        wider = [
+            replace(one, names=(*one.names, "bare"), types=(*one.types, "numeric"), cells=np.vstack([one.cells, more]))
+            for one, more in ((reference, bare.view(np.uint32)), (window, empty.view(np.uint32)))
+        ]
+        found = Estimator.fit(wider[0]).estimate(wider[1])
+        assert all(one.value is not None for one in found.values())
+
+
 def test_one_predicted_class_leaves_only_what_exists() -> None:
     """No row predicted as the last class: precision has a reason, accuracy a value."""
     reference, window = binary(600, 1), binary(400, 2)
