@@ -16,6 +16,7 @@ SIGTERM ends a process whatever it waits for; a forked child answers for its own
 
 import asyncio
 import functools
+import importlib
 import os
 import signal
 import sys
@@ -33,6 +34,8 @@ from mlspan.hooks.base import when_imported
 
 FLUSH_SECONDS: Final = 2.0
 """How long the end of a process may be held up."""
+_SPAWNED: Final = "--multiprocessing-fork"
+"""On the command line of a process that multiprocessing has spawned."""
 REPEAT_SECONDS: Final = 0.1
 """After this time a SIGTERM that was not handled is sent again."""
 
@@ -81,13 +84,27 @@ def flush(seconds: float = FLUSH_SECONDS) -> None:
 def _watch_child() -> None:
     """The process has ended its first span: if it is a child of multiprocessing, it will end without ``atexit``."""
     multiprocessing = sys.modules.get("multiprocessing")
-    util = sys.modules.get("multiprocessing.util")
-    if multiprocessing is None or util is None or multiprocessing.parent_process() is None:
+    if multiprocessing is None:
+        return
+    is_inheriting = getattr(multiprocessing.current_process(), "_inheriting", False)
+    if not is_inheriting and multiprocessing.parent_process() is None:
+        return
+    util = importlib.import_module("multiprocessing.util")
+    if is_inheriting and _SPAWNED not in sys.orig_argv:
+        # From a fork server, and it still imports the parent's main module: what would be registered now is thrown away
+        # when its work begins, but for what is to run then.
+        util.register_after_fork(_watch_child, _watch_begun)
         return
     util.Finalize(None, flush, exitpriority=100)
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _flush_and_die)
         _repeat_sigterm()
+
+
+def _watch_begun(_: object) -> None:
+    """A fork server's child begins its work, or a later one is forked from it, which has no spans of its own yet."""
+    if _emitter is not None and _emitter.has_ended:
+        _watch_child()
 
 
 def _flush_and_die(number: int, _: types.FrameType | None) -> None:

@@ -25,6 +25,7 @@ from tests.instrumentation.programs import ROOT, await_port, environment, free_p
 from tests.otlp_sink import OtlpSink, ReceivedSpan
 
 WORKERS = ROOT / "tests/instrumentation/apps/workers.py"
+EAGER = ROOT / "tests/instrumentation/apps/eager.py"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -175,6 +176,14 @@ def test_workers(sink: OtlpSink, ways: list[str]) -> None:
     callers = {(span.trace_id, span.span_id): span.name for span in sink.named("caller")}
     found = Counter(callers[span.trace_id, span.parent_id] for span in sink.named("predict"))
     assert found == {f"caller {way}": count for way, count in expected.items()}
+
+
+@pytest.mark.parametrize(("method", "expected"), [("spawn", 6), ("forkserver", 6)])
+def test_workers_that_predict_while_they_are_imported(sink: OtlpSink, method: str, expected: int) -> None:
+    """A fresh process whose first span ends before its work begins is flushed at its end like any other."""
+    run(sink, [sys.executable, EAGER, method])
+    sink.wait(lambda spans: sum(span.name.startswith("predict") for span in spans) >= expected)
+    assert len(sink.named("predict")) == expected
 
 
 _CELLS = [
