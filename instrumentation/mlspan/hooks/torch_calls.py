@@ -104,10 +104,14 @@ class TorchCalls:
             if known is not None:
                 if PREDICTION in context:
                     context[PREDICTION].clear()  # type: ignore[attr-defined]  # only we set this key
-            elif _SUPPRESSED.isdisjoint(context):
-                known = self._look(module, context)
             else:
-                known = _PASS if any(map(context.get, _SUPPRESSED)) else self._look(module, context)
+                if not _SUPPRESSED.isdisjoint(context):
+                    for key in _SUPPRESSED:
+                        if context.get(key):
+                            known = _PASS
+                            break
+                if known is None:
+                    known = self._look(module, context)
         except Exception:  # noqa: BLE001 - the user's call goes on without us
             failed("torch: call")
             known = _BARE

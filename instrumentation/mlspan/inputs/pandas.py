@@ -56,17 +56,15 @@ class Layout:
         names: the same as texts; those of several levels joined by ".".
         distinct: whether a label names one column.
         types: of the labels.
-        uniform: whether the last frame held numpy numbers of one dtype, so that the next may be an array already.
     """
 
-    __slots__ = ("_readers", "distinct", "labels", "names", "types", "uniform")
+    __slots__ = ("_readers", "distinct", "labels", "names", "types")
 
     def __init__(self, labels: tuple[Any, ...]) -> None:
         self.labels = labels
         self.names = tuple(map(_name, labels))
         self.distinct = len(set(labels)) == len(labels)
         self.types = tuple(map(type, labels))
-        self.uniform = False
         self._readers: dict[tuple[type, ...], str] = {}
 
     def readers(self, frame: Any) -> tuple[str, bool]:
@@ -79,8 +77,7 @@ class Layout:
             # The class of Arrow-backed dtypes does not tell what they hold.
             if len(self._readers) < MAX_LAYOUTS and "ArrowDtype" not in {kind.__name__ for kind in kinds}:
                 self._readers[kinds] = readers
-        uniform = self.uniform = readers == FLOAT * len(readers) and len(set(kinds)) == 1
-        return readers, uniform
+        return readers, readers == FLOAT * len(readers) and len(set(kinds)) == 1
 
 
 class FrameSource:
@@ -103,7 +100,6 @@ class FrameSource:
         self._parts = parts_of(frame, self.columns)
         if self._parts is not None:
             self.python_columns = sum(len(part.places) for part in self._parts if part.reader in _PYTHON)
-            layout.uniform = len(self._parts) == 1 and self._parts[0].reader == FLOAT
             return
         self._readers, self._uniform = layout.readers(frame)
         self.python_columns = sum(map(self._readers.count, _PYTHON))
@@ -207,23 +203,20 @@ def _one_row(found: dict[str, tuple[list[int], list[Any]]]) -> Iterable[Block]:
 
 
 def numbers_of(frame: Any) -> tuple[tuple[str, ...], NDArray[Any]] | None:
-    """Names and values of a frame that is one block of numbers, without a copy; None for any other frame.
-
-    For frames with columns that were seen before only: the first time, `FrameSource` finds out what they hold.
-    """
+    """Names and values of a frame that is one block of numbers, without a copy; None for any other frame."""
+    try:
+        blocks = frame._mgr.blocks
+        if len(blocks) != 1:
+            return None
+        values = blocks[0].values
+    except (AttributeError, TypeError):  # not as it has been since pandas 2
+        return None
+    if type(values) is not np.ndarray or values.dtype.kind not in "fiu" or values.ndim != 2:
+        return None
     columns = frame.columns
     known = _by_columns.get(id(columns))
     layout = known[1] if known is not None and known[0]() is columns else _layout(columns)
-    if not layout.uniform:
-        return None
-    array: NDArray[Any] = frame.values  # to_numpy() takes longer for the same
-    # The frame's own memory is one block of numbers: the same twice, and read-only from pandas 3 on (so is a single
-    # column of anything). What was put together anew is not: the dtypes may have changed under the same names.
-    if array.dtype.kind in "fiu" and (
-        (not array.flags.writeable and len(layout.names) > 1) or np.may_share_memory(array, frame.to_numpy())
-    ):
-        return layout.names, array
-    return None
+    return (layout.names, values.T) if len(values) == len(layout.names) else None
 
 
 def open_series(series: Any) -> "FrameSource | TextSource":
