@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan_processor.drift.base import Floats, Layout
+from mlspan_processor.drift.shape import certain_of
 
 LAGS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 MIN_PAIRS: Final = 30
@@ -120,7 +121,7 @@ def scores_of(layout: Layout) -> NDArray[np.float32]:
     scores = _SCORES.get(layout)
     if scores is None:
         parts = [
-            _scores(layout.reference[start:missing], bool(numeric))
+            feature_scores(layout.reference[start:missing], bool(numeric))
             for start, missing, numeric in zip(
                 layout.starts.tolist(), layout.missing.tolist(), layout.numeric.tolist(), strict=True
             )
@@ -129,23 +130,39 @@ def scores_of(layout: Layout) -> NDArray[np.float32]:
     return scores
 
 
-def _scores(counts: Floats, numeric: bool) -> Floats:
-    """The scores (n + 1,) of a feature's cells; the last is the missing one."""
+def is_rare(counts: Floats) -> NDArray[np.bool_]:
+    """Which of a category feature's cells (n_known + 2,) do not stand for themselves; the last two never do."""
+    rare = counts < certain_of(counts)
+    rare[-2:] = True
+    return rare
+
+
+def feature_scores(counts: Floats, numeric: bool) -> Floats:
+    """The scores (n + 1,) of a feature's cells, of which it has these counts (n,); the last is the missing one's."""
     result = np.zeros(len(counts) + 1)
     total = counts.sum()
     if total <= 0:
         return result
     shares = counts / total
+    rare = np.zeros(len(counts), bool)
     if numeric:
         raw = np.cumsum(shares) - shares / 2
     else:
+        # Rare categories are one with the unseen ones: rows to come have more of the latter than the reference has, and
+        # fewer of the former, since a rare category is known by chance.
+        rare = is_rare(counts)
+        cells = np.append(np.flatnonzero(~rare), len(counts))
+        held = np.append(counts[~rare], counts[rare].sum())
         # + - - + down from the most frequent: two halves of about the same share.
-        raw = np.empty(len(counts))
-        raw[np.argsort(-counts, kind="stable")] = np.resize([1.0, -1.0, -1.0, 1.0], len(counts))
+        signs = np.zeros(len(counts) + 1)
+        signs[cells[np.argsort(-held, kind="stable")]] = np.resize([1.0, -1.0, -1.0, 1.0], len(cells))
+        raw = np.where(rare, signs[-1], signs[:-1])
     centered = raw - shares @ raw
     variance = shares @ centered**2
     if variance > 0:
         result[:-1] = centered / np.sqrt(variance)
+        if not counts[rare].sum():
+            result[:-1][rare] = 0.0  # a value that the reference has none of is the question of another test
     return result
 
 

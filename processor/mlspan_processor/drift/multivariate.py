@@ -1,8 +1,8 @@
 """Stage 5: drift of the features together, as when each keeps its distribution and their correlation goes.
 
 In: Samples: a reference once, then windows of at least 50 rows, and two for each feature. Out: a MultivariateJudgement,
-from three tests on the features' scores (ranks in the reference; a balanced ±1 for categories; 0 for missing values),
-joined into one p-value:
+from three tests on the features' scores (ranks in the reference; a balanced ±1 for categories, the rare ones as one
+with the unseen; 0 for missing values), joined into one p-value:
 *means*: a small shift of many features at once (the test that embeddings need); *pairs*: the largest change of a
 rank correlation, which is named; *distances*: Mahalanobis distances, as held-out reference rows have them, by
 Anderson-Darling. Level .001 holds at 100 to 10,000 rows (`benchmarks/bench_false_alarms.py`); autocorrelated rows
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mlspan.profile import CATEGORICAL, NUMERIC, FeatureProfile, build_profile, cells_of
 from mlspan_processor.drift.base import Floats, Layout, Table
 from mlspan_processor.drift.combine import joined
-from mlspan_processor.drift.dependence import scores_of
+from mlspan_processor.drift.dependence import feature_scores, is_rare, scores_of
 from mlspan_processor.drift.effect import shift_of
 from mlspan_processor.drift.moments import (
     Moments,
@@ -134,6 +134,9 @@ class Multivariate:
         layout = Layout(features)
         table = scores_of(layout)
         scores = [table[s : s + f.n_cells] for s, f in zip(layout.starts.tolist(), features, strict=True)]
+        first = np.zeros(len(reference), bool)
+        first[np.random.default_rng(seed).permutation(len(reference))[: len(reference) // 2]] = True
+        is_apart = _score_categories(scores, features, reference, first)
         used = [j for j, own in enumerate(scores) if 0 < np.abs(own[features[j].counts > 0]).max() <= MAX_SCORE]
         if len(used) < 2:
             return cls(
@@ -148,7 +151,7 @@ class Multivariate:
             "projection": None,
         }
         whole = _scored(reference, [features[j] for j in used], [scores[j] for j in used])
-        return cls(_fitted(state, whole, reference.weights, seed))
+        return cls(_fitted(state, whole, reference.weights, first, is_apart))
 
     def judge(self, window: Sample, level: float = 0.001) -> MultivariateJudgement:
         """Judge a window; features are found by name, and all of them are needed.
@@ -244,12 +247,33 @@ class Multivariate:
         return f"the rank correlation of {pair} went from {was:.2f} to {now:.2f}"
 
 
-def _fitted(state: dict[str, Any], whole: NDArray[np.float32], weights: Floats, seed: int) -> dict[str, Any]:
+def _score_categories(
+    scores: list[NDArray[np.float32]],
+    features: Sequence[FeatureProfile],
+    reference: Sample,
+    first: NDArray[np.bool_],
+) -> bool:
+    """Put scores of categories that are found on the first half, in place; whether only the other half may be compared.
+
+    Which categories are frequent enough to stand for themselves is chosen by their counts: where others are not, the
+    rows that chose have too many of the chosen ones.
+    """
+    is_apart = False
+    for j, feature in enumerate(features):
+        if feature.codes is not None:
+            cells = cells_of(feature, reference.cells[j, first])
+            counts = np.bincount(cells, reference.weights[first], feature.n_cells).astype(np.float64)[:-1]
+            scores[j] = feature_scores(counts, numeric=False).astype(np.float32)
+            is_apart |= bool(((counts > 0) & is_rare(counts)).any())
+    return is_apart
+
+
+def _fitted(
+    state: dict[str, Any], whole: NDArray[np.float32], weights: Floats, first: NDArray[np.bool_], is_apart: bool
+) -> dict[str, Any]:
     """The state with everything that is estimated from the scores (n_rows, d)."""
     n = len(whole)
-    first = np.zeros(n, bool)
-    first[np.random.default_rng(seed).permutation(n)[: n // 2]] = True
-    compared = np.ones(n, bool)
+    compared = ~first if is_apart else np.ones(n, bool)
     if whole.shape[1] > MAX_DIMENSIONS:
         directions = _components(whole[first])
         state = state | {"projection": directions.tolist()}

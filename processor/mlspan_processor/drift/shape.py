@@ -41,6 +41,17 @@ EXPECTED: Final = 5.0
 """Rows that a cell of a chi-squared test expects at least on either side (Cochran, 1954)."""
 
 
+def certain_of(counts: Floats) -> float:
+    """Rows that the reference is to have of a category before it stands by itself.
+
+    Args:
+        counts: (n_known + 2,) of the reference: the known categories, those folded into "other", and the unseen ones.
+    """
+    kept, other = counts[:-2], counts[-2]
+    least = float(kept.min()) if other > 0 and len(kept) else 0.0
+    return float(max(CERTAIN, least + 4 * np.sqrt(least)))
+
+
 class Plan:
     """What the tests need to know of a layout, worked out once.
 
@@ -78,9 +89,7 @@ class Plan:
                 self.group[known] = len(owners) + np.arange(len(known))
                 self.others += [len(owners) + len(known) - 2, len(owners) + len(known) - 1]
                 owners += [j] * len(known)
-                other, kept = layout.reference[missing - 2], layout.reference[start : missing - 2]
-                least = kept.min() if other > 0 and len(kept) else 0.0
-                self.certain[j] = max(CERTAIN, least + 4 * np.sqrt(least))
+                self.certain[j] = certain_of(layout.reference[start:missing])
         self.owner = np.array(owners, np.intp)
         self.numbers = np.array(list(cuts), np.intp)
         width = max((len(at) for at, _, _ in cuts.values()), default=0)

@@ -42,6 +42,23 @@ def test_level_holds_without_drift(what: str, n: int) -> None:
     assert np.sum(np.array(p, float) <= 0.05) <= stats.binom.ppf(0.9999, 60, 0.05)
 
 
+@pytest.mark.parametrize(
+    ("exponent", "count", "rows", "n"), [(1.3, 500, 1000, 300), (1.3, 500, 1000, 1000), (0.0, 20, 200, 2000)]
+)
+def test_rare_categories_hold_the_level(exponent: float, count: int, rows: int, n: int) -> None:
+    """What a small reference knows by chance, of Zipf's tail or of many equal categories, is no drift of the window."""
+    rng = np.random.default_rng(0)
+    shares = np.arange(1.0, count + 1) ** -exponent
+
+    def draw(size: int) -> Sample:
+        return sample(categories(rng.choice(count, (size, 15), p=shares / shares.sum())), "categorical")
+
+    judged = [Multivariate.fit(draw(rows)).judge(draw(n)) for _ in range(30)]
+    assert sum(one.drifted for one in judged) <= 1
+    p = [one.p_value for one in judged if one.p_value is not None]
+    assert np.sum(np.array(p) <= 0.05) <= stats.binom.ppf(0.9999, 30, 0.05)
+
+
 def test_a_correlation_that_goes_is_seen_and_named() -> None:
     """Every margin stays as it was and is not raised; the pair is."""
     rng = np.random.default_rng(1)
