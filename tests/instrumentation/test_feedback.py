@@ -133,7 +133,7 @@ def test_a_matrix_of_labels(hooked: Recorder, labels: object) -> None:
     ]
 
 
-@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), np.datetime64("NaT"), pd.NA, pd.NaT])
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), np.datetime64("NaT", "ns"), pd.NA, pd.NaT])
 def test_missing_labels_are_not_sent(
     hooked: Recorder, missing: object, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
