@@ -137,10 +137,9 @@ def _capture_source(
     names = source.names if source.names is not None else feature_names
     selection = selector.select(names, source.columns)
     if source.rows == 1 and selection.is_whole and selector.hook is None and type(source) is FrameSource:
-        row = source.row(selector.codes, selection.known)
+        row = source.row(selector.codes, selection)
         if row is not None:
-            schema = selection.schema(row[0])
-            return Input(1, source.columns, schema, None, None, None, selector.max_rows, row[1])
+            return Input(1, source.columns, row[0], None, None, None, selector.max_rows, row[1])
     python_columns = min(source.python_columns, selection.width)
     indices = choose_rows(source.rows, selection.width, selector, limiter, python_columns, answer_bytes)
     found = read_cells(source, selection, selector, indices)

@@ -1,5 +1,6 @@
 """Stage 2, capture: what the stages hand to each other: schema, captured input, captured output."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Input:
         indices: NDArray[np.uint32] | None = None,
         error: str | None = None,
         max_rows: int = 1024,
-        numbers: list[float] | None = None,
+        numbers: Sequence[float] | None = None,
     ) -> None:
         self.rows = rows
         self.columns = columns

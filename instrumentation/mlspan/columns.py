@@ -37,7 +37,7 @@ MAX_CATEGORY_TABLES: Final = 512
 MAX_TABLE_ENTRIES: Final = 4_096
 """Larger sets of categories are hashed value by value, as far as they occur."""
 
-_PLAIN_TEXT: Final = {str, type(None)}
+PLAIN_TEXT: Final = {str, type(None)}
 _PLAIN_NUMBERS: Final = {bool, float}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -259,9 +259,9 @@ def numbers_of(values: Sequence[Any]) -> NDArray[np.float32]:
 
 def _encode_objects(items: list[Any], codes: TextCodes, known: str | None) -> Encoded | None:
     kinds = set(map(type, items))
-    if known == CATEGORICAL and kinds <= _PLAIN_TEXT:
+    if known == CATEGORICAL and kinds <= PLAIN_TEXT:
         return CATEGORICAL, codes.of(items, len(items))
-    if not kinds <= _PLAIN_TEXT:
+    if not kinds <= PLAIN_TEXT:
         items = [None if is_missing(item) else item for item in items]
         kinds = set(map(type, items))
     meanings = {_meaning(kind) for kind in kinds} - {_MISSING}

@@ -7,12 +7,13 @@ referred to weakly.
 """
 
 import weakref
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlspan.captured import Schema
 from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, Categories, TextCodes, Values, number_of
 from mlspan.inputs.arrow import arrow_values
 from mlspan.inputs.base import Block, Indices
@@ -35,8 +36,11 @@ from mlspan.inputs.pandas_blocks import (
     reader_of,
     selected,
 )
-from mlspan.inputs.pandas_row import read_row
+from mlspan.inputs.pandas_row import plan_of, read_row
 from mlspan.inputs.texts import TextSource, looks_like_text
+
+if TYPE_CHECKING:
+    from mlspan.selection import Selection
 
 MAX_LAYOUTS: Final = 256
 
@@ -84,8 +88,8 @@ class FrameSource:
     """A pandas DataFrame."""
 
     __slots__ = (
-        *("_frame", "_layout", "_parts", "_readers", "_uniform"),
-        *("columns", "names", "python_columns", "rows"),
+        *("_frame", "_is_open", "_layout", "_parts", "_python_columns", "_readers", "_uniform"),
+        *("columns", "names", "rows"),
     )
 
     def __init__(self, frame: Any) -> None:
@@ -95,21 +99,48 @@ class FrameSource:
         self.rows = len(frame.index)
         self.names = layout.names
         self.columns = len(layout.names)
+        self._is_open = False
         self._readers = ""
         self._uniform = True
-        self._parts = parts_of(frame, self.columns)
-        if self._parts is not None:
-            self.python_columns = sum(len(part.places) for part in self._parts if part.reader in _PYTHON)
-            return
-        self._readers, self._uniform = layout.readers(frame)
-        self.python_columns = sum(map(self._readers.count, _PYTHON))
+        self._parts: list[Part] | None = None
+        self._python_columns = 0
 
-    def row(self, codes: TextCodes, known: list[str | None]) -> tuple[list[str], list[float]] | None:
-        """Types and cells of the only row, as `read_row` makes them; None: see `read`."""
-        return None if self._parts is None else read_row(self._parts, self.columns, codes, known)
+    def _open(self) -> None:
+        """Look at the columns; a planned row needs no look."""
+        if self._is_open:
+            return
+        self._is_open = True
+        self._parts = parts_of(self._frame, self.columns)
+        if self._parts is not None:
+            self._python_columns = sum(len(part.places) for part in self._parts if part.reader in _PYTHON)
+            return
+        self._readers, self._uniform = self._layout.readers(self._frame)
+        self._python_columns = sum(map(self._readers.count, _PYTHON))
+
+    @property
+    def python_columns(self) -> int:
+        """How many columns cost Python work for each cell that is read."""
+        self._open()
+        return self._python_columns
+
+    def row(self, codes: TextCodes, selection: "Selection") -> tuple[Schema, Sequence[float]] | None:
+        """Schema and cells of the only row, of whose columns all are selected; None: see `read`."""
+        plan = selection.plan
+        if plan is not None:
+            cells = plan.read(self._frame, codes)
+            if cells is not None:
+                return plan.schema, cells
+        self._open()
+        found = None if self._parts is None else read_row(self._parts, self.columns, codes, selection.known)
+        if found is None or self._parts is None:
+            return None
+        schema = selection.schema(found[0])
+        selection.plan = plan_of(self._parts, schema)
+        return schema, found[1]
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
         """One matrix for all columns of a dtype of numpy's, one block for each other column."""
+        self._open()
         if self._parts is not None:
             slots = None
             if positions is not None or width < self.columns:
