@@ -31,7 +31,7 @@ from mlspan.columns import (
     to_float32,
 )
 from mlspan.guard import failed, warn_once
-from mlspan.inputs import Block, FrameSource, Indices, Source, UnsupportedInputError, numbers_of, open_input
+from mlspan.inputs import BY_ROW, Block, Indices, Source, UnsupportedInputError, numbers_of, open_input
 from mlspan.packing import pack
 from mlspan.sampling import row_bound, sample
 from mlspan.selection import MAX_COLUMNS, Selection, Selector, distinct, selector_of
@@ -136,7 +136,7 @@ def _capture_source(
 ) -> Input:
     names = source.names if source.names is not None else feature_names
     selection = selector.select(names, source.columns)
-    if source.rows == 1 and selection.is_whole and selector.hook is None and type(source) is FrameSource:
+    if source.rows == 1 and selection.is_whole and selector.hook is None and isinstance(source, BY_ROW):
         row = source.row(selector.codes, selection)
         if row is not None:
             return Input(1, source.columns, row[0], None, None, None, selector.max_rows, row[1])
@@ -172,7 +172,8 @@ def read_cells(
             return None
         selection = selector.all_of(distinct([str(name) for name in changed]))
         blocks = [Block(slot, values) for slot, values in enumerate(changed.values())]
-    types, cells = _encode(blocks, selection, count, selector)
+    with np.errstate(over="ignore", invalid="ignore"):
+        types, cells = _encode(blocks, selection, count, selector)
     if isinstance(types, Schema):
         return types, cells, 0
     schema = selection.schema(types)
@@ -199,7 +200,7 @@ def choose_rows(
 def _encode(
     blocks: Any, selection: Selection, count: int, selector: Selector
 ) -> tuple[Schema | list[str | None], NDArray[Any]]:
-    """The cells of all blocks, and their schema or the type of each column (None: unsupported)."""
+    """The cells of all blocks, and their schema or the type of each column (None: unsupported); warnings are off."""
     width = selection.width
     types: list[str | None] = [None] * width
     bits = np.empty((count, width), U4)
@@ -214,8 +215,7 @@ def _encode(
                 continue
             letter = values.dtype.kind
             if letter in "fiub" and len(slots) < width and type(values) is np.ndarray:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    floats[:, slot] = values
+                floats[:, slot] = values
                 kind = kind or (BOOLEAN if letter == "b" else NUMERIC)  # noqa: PLW2901 - what the dtype says
                 for at in slots:
                     types[at] = kind
@@ -248,7 +248,14 @@ def _encode_column(
     """Write one column's cells and type; of an unsupported one, nothing."""
     if kind is not None and kind != CATEGORICAL:
         types[slot] = kind
-        bits[:, slot] = to_float32(np.asarray(values)).view(U4)
+        if type(values) is np.ndarray and values.dtype.kind in "fiub":
+            bits.view(F4)[:, slot] = values
+        else:
+            bits[:, slot] = to_float32(np.asarray(values)).view(U4)
+        return
+    if kind is not None and isinstance(values, list):  # texts, as their library says
+        types[slot] = kind
+        bits[:, slot] = selector.codes.of(values, len(values))
         return
     encoded = encode(values, selector.codes, kind or selection.known[slot])
     if encoded is None:

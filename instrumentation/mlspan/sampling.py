@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 ALWAYS_ROWS: Final = 64
 ROWS_PER_CAPTURED_ROW: Final = 16
-PYTHON_CELLS: Final = 2_048
+PYTHON_CELLS: Final = 1_024
 """Cells that cost Python work (hashing a text takes up to a microsecond), per call …"""
 PYTHON_ROWS: Final = 16
 """… but no fewer rows than this for it."""

@@ -103,7 +103,7 @@ def test_python_cells_are_bounded() -> None:
     rows = np.full((10_000, 8), "a", object)
     captured = capture(rows)
     assert captured.cells is not None
-    assert captured.cells.shape == (256, 8)
+    assert captured.cells.shape == (128, 8)
     captured = capture(np.full((1_000, 1_000), "a", object))
     assert captured.cells is not None
     assert captured.cells.shape == (16, 1_000)

@@ -1,9 +1,11 @@
-"""Capture of single rows of pandas data frames that are put together like the row before."""
+"""Capture of single rows of tables, which has ways of its own."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from mlspan.budget import ByteBudget
@@ -88,3 +90,66 @@ def test_the_same_columns_in_other_blocks_are_told_apart() -> None:
                 "b": ("categorical", [code("x")]),
                 "c": ("numeric", [2.0]),
             }
+
+
+TABLE = pl.DataFrame(
+    {
+        "float": [1.5, None, float("nan")],
+        "single": pl.Series([1.5, 1e30, None], dtype=pl.Float32),
+        "int": [1, None, 2**60],
+        "byte": pl.Series([1, None, 255], dtype=pl.UInt8),
+        "bool": [True, None, False],
+        "text": ["a", None, ""],
+        "categorical": pl.Series(["x", None, "y"], dtype=pl.Categorical),
+        "enum": pl.Series(["x", None, "x"], dtype=pl.Enum(["x"])),
+    }
+)
+ARROW = pa.table(
+    {
+        "float": pa.array([1.5, None, float("nan")]),
+        "int": pa.array([1, None, 2**60]),
+        "bool": pa.array([True, None, False]),
+        "text": pa.array(["a", None, ""]),
+        "large": pa.array(["a", None, ""], pa.large_string()),
+    }
+)
+DATES = pa.table({"int": pa.array([1, 2, 3]), "day": pa.array([0, None, 1], pa.date32())})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        *(TABLE, TABLE.with_columns(pl.Series("day", [0, None, 1], dtype=pl.Date)), TABLE.select("float", "single")),
+        *(pl.concat([TABLE[:2], TABLE[2:]], rechunk=False), ARROW, DATES, ARROW.to_batches()[0]),
+        pa.concat_tables([ARROW[:2], ARROW[2:]]),
+    ],
+    ids=["polars", "with dates", "numbers", "pieces", "arrow", "arrow with dates", "batch", "arrow in pieces"],
+)
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_one_row_of_a_table_is_captured_like_many(table: Any, at: int) -> None:
+    """A single row of polars' or Arrow's tables has the types and cells that it has within the table."""
+    together = columns(capture_input(table, None, Settings(), ByteBudget()))
+    single = columns(capture_input(table.slice(at, 1), None, Settings(), ByteBudget()))
+    assert single == {name: (kind, cells[at : at + 1]) for name, (kind, cells) in together.items()}
+
+
+@pytest.mark.parametrize("deny", [(), ("float", "x*")])
+def test_sampled_rows_of_all_types_of_columns(deny: tuple[str, ...]) -> None:
+    """Rows sampled from a table are the same rows in every column, with and without all of the columns."""
+    count = 2_000
+    data = {
+        "float": [at / 2 for at in range(count)],
+        "int": list(range(count)),
+        "missing": [None if at % 3 == 0 else at for at in range(count)],
+        "even": [at % 2 == 0 for at in range(count)],
+        "text": [f"row {at}" for at in range(count)],
+    }
+    for table in (pl.DataFrame(data), pa.table(data), pa.concat_tables([pa.table(data)[:7], pa.table(data)[7:]])):
+        found = columns(capture_input(table, None, Settings(deny=deny), ByteBudget()))
+        assert list(found) == [name for name in data if name not in deny]
+        numbers = [int(value) for value in found["int"][1]]
+        assert len(set(numbers)) == len(numbers) >= 64
+        for name in found:
+            values = [data[name][number] for number in numbers]  # type: ignore[index]  # a list
+            expected = [code(value) for value in values] if name == "text" else values
+            assert found[name][1] == expected

@@ -23,6 +23,7 @@ from mlspan.inputs.sparse import SparseSource
 from mlspan.inputs.texts import TextSource
 
 __all__ = [
+    "BY_ROW",
     "ArraySource",
     "Block",
     "FrameSource",
@@ -36,6 +37,8 @@ __all__ = [
 _Opener = Callable[[Any], Source]
 
 MAX_TYPES: Final = 256
+BY_ROW: Final = (FrameSource, PolarsSource, TableSource)
+"""Sources that may know a quicker way to read a single row."""
 
 
 def _open_polars_series(series: Any) -> Source:

@@ -4,15 +4,19 @@ pyarrow is not imported: the objects' own methods and the text of their types sa
 lists, structs and maps are not captured.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC
+from mlspan.captured import Schema
+from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
 from mlspan.inputs.base import Block, Indices
+
+if TYPE_CHECKING:
+    from mlspan.selection import Selection
 
 _NUMBERS: Final = ("int", "uint", "float", "double", "halffloat")
 _WITHOUT_COPY: Final = frozenset(
@@ -24,24 +28,74 @@ _FEW: Final = 32
 """Texts that are sooner read one by one than gathered: to call a function of Arrow's takes as long as reading fifty."""
 _TEXTS: Final = ("string", "large_string", "dictionary")
 _TIMES: Final = ("timestamp", "date", "duration")
+_ROW_TYPES: Final = {
+    **dict.fromkeys(_WITHOUT_COPY, NUMERIC),
+    "bool": BOOLEAN,
+    **dict.fromkeys(_PLAIN_TEXTS, CATEGORICAL),
+}
 
 
 class TableSource:
     """A pyarrow Table or RecordBatch."""
 
-    __slots__ = ("_table", "columns", "names", "python_columns", "rows")
+    __slots__ = ("_kinds", "_table", "columns", "names", "python_columns", "rows")
 
     def __init__(self, table: Any) -> None:
         self._table = table
         self.rows = int(table.num_rows)
         self.columns = int(table.num_columns)
         self.names = tuple(map(str, table.schema.names))
-        self.python_columns = sum(not str(kind).startswith((*_NUMBERS, *_TIMES, "bool")) for kind in table.schema.types)
+        self._kinds = list(map(str, table.schema.types))
+        self.python_columns = sum(not kind.startswith((*_NUMBERS, *_TIMES, "bool")) for kind in self._kinds)
+
+    def row(self, codes: TextCodes, selection: "Selection") -> tuple[Schema, Sequence[float]] | None:
+        """Schema and cells of the only row, of whose columns all are selected; None: see `read`."""
+        types = [_ROW_TYPES.get(kind) for kind in self._kinds]
+        if None in types:
+            return None
+        cells = []
+        for kind, column in zip(types, self._table.columns, strict=True):
+            value = column[0].as_py()
+            cells.append(codes[value] if kind is CATEGORICAL else np.nan if value is None else value)
+        return selection.schema(types), cells
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
-        """One block a column."""
-        at = range(width) if positions is None else positions.tolist()
-        return [Block(slot, *arrow_values(self._table.column(j), indices)) for slot, j in enumerate(at)]
+        """One matrix for all columns of numbers that lie there as numpy has them, one block for each other column."""
+        columns = self._columns()
+        at = list(range(width)) if positions is None else positions.tolist()
+        if indices is None:
+            return [Block(slot, *arrow_values(columns[j], None)) for slot, j in enumerate(at)]
+        numbers = np.empty((width, len(indices)), np.float32)
+        known: list[int] = []
+        blocks: list[Block] = []
+        with np.errstate(over="ignore", invalid="ignore"):
+            for slot, j in enumerate(at):
+                values = _in_place(columns[j], self._kinds[j])
+                if values is None:
+                    blocks.append(Block(slot, *arrow_values(columns[j], indices)))
+                    continue
+                numbers[len(known)] = values[indices]
+                known.append(slot)
+        if known:
+            blocks.append(Block(np.array(known, np.intp), numbers[: len(known)].T))
+        return blocks
+
+    def _columns(self) -> list[Any]:
+        """Arrays where the table is in one piece, else chunked ones."""
+        if hasattr(self._table, "to_batches"):
+            batches = self._table.to_batches()
+            if len(batches) == 1:
+                return list(batches[0].columns)
+        return list(self._table.columns)
+
+
+def _in_place(column: Any, kind: str) -> NDArray[Any] | None:
+    """The numbers of an array without missing ones, in Arrow's own memory; None for any other column."""
+    if kind in _WITHOUT_COPY and not column.null_count:
+        with suppress(AttributeError, TypeError, ValueError):  # of several chunks; not in one piece
+            values: NDArray[Any] = column.to_numpy(zero_copy_only=True)
+            return values
+    return None
 
 
 def arrow_values(column: Any, indices: Indices | None) -> tuple[NDArray[Any] | list[Any], str | None]:
@@ -49,9 +103,8 @@ def arrow_values(column: Any, indices: Indices | None) -> tuple[NDArray[Any] | l
     if getattr(column, "num_chunks", 0) == 1:
         column = column.chunk(0)
     kind = str(column.type)
-    if indices is not None and kind in _WITHOUT_COPY and not column.null_count:
-        with suppress(AttributeError, ValueError):  # of several chunks; not in one piece
-            return column.to_numpy(zero_copy_only=True)[indices], NUMERIC
+    if indices is not None and (values := _in_place(column, kind)) is not None:
+        return values[indices], NUMERIC
     if kind in _PLAIN_TEXTS and indices is not None and len(indices) <= _FEW:
         return [column[at].as_py() for at in indices.tolist()], CATEGORICAL
     sampled = column if indices is None else column.take(indices)

@@ -3,64 +3,82 @@
 A LazyFrame is not captured: reading a row would run its query a second time.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mlspan.columns import CATEGORICAL
+from mlspan.captured import Schema
+from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
 from mlspan.inputs.base import Block, Indices
+
+if TYPE_CHECKING:
+    from mlspan.selection import Selection
 
 _NUMBERS: Final = frozenset(
     {"Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"}
 )
 _ARRAYS: Final = _NUMBERS | {"Boolean", "Date", "Datetime", "Duration"}
-
 _TEXTS: Final = frozenset({"String", "Utf8", "Categorical", "Enum"})
+_ROW_TYPES: Final = {
+    **dict.fromkeys(_NUMBERS, NUMERIC),
+    "Boolean": BOOLEAN,
+    **dict.fromkeys(_TEXTS, CATEGORICAL),
+}
 
 
 class PolarsSource:
     """A polars DataFrame."""
 
-    __slots__ = ("_frame", "columns", "names", "python_columns", "rows")
+    __slots__ = ("_frame", "_kinds", "columns", "names", "python_columns", "rows")
 
     def __init__(self, frame: Any) -> None:
         self._frame = frame
         self.rows, self.columns = frame.shape
         self.names = tuple(frame.columns)
-        self.python_columns = sum(_base_name(dtype) not in _ARRAYS for dtype in frame.dtypes)
+        self._kinds = [_base_name(dtype) for dtype in frame.dtypes]
+        self.python_columns = sum(kind not in _ARRAYS for kind in self._kinds)
+
+    def row(self, codes: TextCodes, selection: "Selection") -> tuple[Schema, Sequence[float]] | None:
+        """Schema and cells of the only row, of whose columns all are selected; None: see `read`."""
+        types = [_ROW_TYPES.get(kind) for kind in self._kinds]
+        if None in types:
+            return None
+        cells = [
+            codes[value] if kind is CATEGORICAL else np.nan if value is None else value
+            for kind, value in zip(types, self._frame.row(0), strict=True)
+        ]
+        return selection.schema(types), cells
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
-        """One block a column."""
-        columns = self._frame.get_columns()
-        at = list(range(width)) if positions is None else positions.tolist()
-        if indices is None:
-            return [_block(slot, columns[j]) for slot, j in enumerate(at)]
-        # Numbers are sampled from the columns' own memory: polars takes longer to gather them.
-        numbers = np.empty((width, len(indices)), np.float32)
+        """One matrix for all columns of numbers, one block for each other column."""
+        frame, kinds = self._frame, self._kinds
+        if positions is not None or width < self.columns:
+            at = list(range(width)) if positions is None else positions.tolist()
+            frame, kinds = frame[:, at], [kinds[j] for j in at]
+        if indices is not None:
+            frame = frame[indices]
+        if _NUMBERS.issuperset(kinds):
+            return [Block(slice(0, width), frame.to_numpy())]
+        numbers = np.empty((len(frame), width), np.float64)
         known: list[int] = []
-        others: list[int] = []
-        with np.errstate(over="ignore", invalid="ignore"):
-            for slot, j in enumerate(at):
-                column = columns[j]
-                if _base_name(column.dtype) in _NUMBERS and not column.null_count() and column.n_chunks() == 1:
-                    numbers[len(known)] = column.to_numpy()[indices]
-                    known.append(slot)
-                else:
-                    others.append(slot)
-        blocks = [Block(np.array(known, np.intp), numbers[: len(known)].T)] if known else []
-        if others:
-            gathered = self._frame[:, [at[slot] for slot in others]][indices].get_columns()
-            blocks += [_block(slot, column) for slot, column in zip(others, gathered, strict=True)]
+        blocks: list[Block] = []
+        for slot, (kind, column) in enumerate(zip(kinds, frame.get_columns(), strict=True)):
+            if kind in _NUMBERS:
+                numbers[:, len(known)] = column.to_numpy()
+                known.append(slot)
+            elif kind == "Boolean" and column.null_count():
+                values = [np.nan if value is None else value for value in column.to_list()]
+                blocks.append(Block(slot, np.array(values, np.float64), BOOLEAN))
+            elif kind in _ARRAYS:
+                blocks.append(Block(slot, np.asarray(column.to_numpy())))
+            else:
+                blocks.append(Block(slot, column.to_list(), CATEGORICAL if kind in _TEXTS else None))
+        if known:
+            blocks.append(Block(np.array(known, np.intp), numbers[:, : len(known)]))
         return blocks
 
 
-def _block(slot: int, column: Any) -> Block:
-    name = _base_name(column.dtype)
-    if name in _ARRAYS and not (name == "Boolean" and column.null_count()):
-        return Block(slot, np.asarray(column.to_numpy()))
-    return Block(slot, column.to_list(), CATEGORICAL if name in _TEXTS else None)
-
-
 def _base_name(dtype: Any) -> str:
-    return str(dtype.base_type().__name__)
+    """Of a dtype, or of the class that stands for one."""
+    return str((dtype if isinstance(dtype, type) else type(dtype)).__name__)
