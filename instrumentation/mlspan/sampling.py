@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 ALWAYS_ROWS: Final = 64
 ROWS_PER_CAPTURED_ROW: Final = 16
+CELLS: Final = 16_384
+"""Cells of a call, or as many as one and a half in each of its rows hold: what sampling costs grows with the call."""
 PYTHON_CELLS: Final = 1_024
-"""Cells that cost Python work (hashing a text takes up to a microsecond), per call …"""
+"""Cells that cost Python work (hashing a text takes up to a microsecond), or one for eight rows of the call …"""
 PYTHON_ROWS: Final = 16
 """… but no fewer rows than this for it."""
 
@@ -39,9 +41,10 @@ def row_bound(rows: int, row_bytes: int, max_bytes: int, max_rows: int, python_c
         max_rows: the user's bound.
         python_columns: columns whose cells cost Python work.
     """
+    max_bytes = min(max_bytes, 4 * max(CELLS, rows * 3 // 2))
     bound = min(rows, ALWAYS_ROWS + rows // ROWS_PER_CAPTURED_ROW, max_rows, max_bytes // row_bytes)
-    if python_columns and bound * python_columns > PYTHON_CELLS:
-        bound = min(bound, max(PYTHON_ROWS, PYTHON_CELLS // python_columns))
+    if python_columns:
+        bound = min(bound, max(PYTHON_ROWS, max(PYTHON_CELLS, rows // 8) // python_columns))
     return max(bound, min(rows, 1))
 
 

@@ -16,7 +16,7 @@ from mlspan.budget import ByteBudget
 from mlspan.capture import Input, Output, Schema, capture_input, capture_output, pack
 from mlspan.captured import EMPTY_SCHEMA
 from mlspan.config import Settings
-from mlspan.sampling import PYTHON_CELLS, row_bound, sample
+from mlspan.sampling import CELLS, PYTHON_CELLS, row_bound, sample
 from tests.instrumentation.inputs import capture, code, columns
 
 
@@ -28,7 +28,8 @@ def test_row_bound(rows: int, row_bytes: int, max_bytes: int, max_rows: int, pyt
     bound = row_bound(rows, row_bytes, max_bytes, max_rows, python_columns)
     assert bound <= max(min(rows, 64 + rows // 16, max_rows, max_bytes // row_bytes), min(rows, 1))
     assert bound >= min(rows, 1)
-    assert bound * python_columns <= max(PYTHON_CELLS, 16 * python_columns)
+    assert bound * python_columns <= max(PYTHON_CELLS, rows // 8, 16 * python_columns)
+    assert bound * row_bytes <= max(4 * max(CELLS, rows * 1.5), row_bytes)
 
 
 def test_all_rows_of_small_calls() -> None:
@@ -103,7 +104,7 @@ def test_python_cells_are_bounded() -> None:
     rows = np.full((10_000, 8), "a", object)
     captured = capture(rows)
     assert captured.cells is not None
-    assert captured.cells.shape == (128, 8)
+    assert captured.cells.shape == (156, 8)
     captured = capture(np.full((1_000, 1_000), "a", object))
     assert captured.cells is not None
     assert captured.cells.shape == (16, 1_000)

@@ -84,6 +84,8 @@ class TorchCalls:
         # below a span that is not sampled, calls without a parent.
         self._provider: Any = None
         self._drops_below = self._drops_roots = False
+        # The last span that calls were refused below: the next one most likely has the same.
+        self._refused: Any = None
 
     def root(self, original: Callable[..., Any], module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The call of a module that no other module has made, as far as this thread knows."""
@@ -97,10 +99,14 @@ class TorchCalls:
             if span is None:
                 if self._drops_roots:
                     known = _PASS
+            elif span is self._refused:
+                known = _PASS
             elif self._drops_below:
                 parent = span.get_span_context()
                 if not parent.trace_flags & 1 and (parent.is_valid or self._drops_roots):
                     known = _PASS
+                    if type(span) is trace.NonRecordingSpan:
+                        self._refused = span
             if known is not None:
                 if PREDICTION in context:
                     context[PREDICTION].clear()  # type: ignore[attr-defined]  # only we set this key
