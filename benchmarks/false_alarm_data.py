@@ -99,11 +99,20 @@ def digits(rng: np.random.Generator) -> Pool:
     return Pool(np.vstack([cells, (label[rows][None, :] + 1).astype(np.uint32)]), ("numeric",) * 64 + ("categorical",))
 
 
-def autocorrelated(rng: np.random.Generator) -> Pool:
-    """Normal numbers whose neighbours in time have a correlation of .5; windows are consecutive rows."""
-    steps = rng.standard_normal((FEATURES, 2 * POOL), np.float32)
-    series = lfilter([1.0], [1.0, -0.5], steps, axis=1).astype(np.float32).view(np.uint32)
-    return Pool(series[:, 20_000:], ("numeric",) * FEATURES, series[:, 1000:11_000])
+def autocorrelated(correlation: float, categories: int = 0) -> Callable[[np.random.Generator], Pool]:
+    """Normal numbers of which neighbours in time have this correlation, so many of them in five classes; windows are
+    consecutive rows.
+    """
+
+    def make(rng: np.random.Generator) -> Pool:
+        steps = rng.standard_normal((FEATURES, 2 * POOL), np.float32) * np.float32((1 - correlation**2) ** 0.5)
+        series = lfilter([1.0], [1.0, -correlation], steps, axis=1).astype(np.float32)
+        cells = series.view(np.uint32).copy()
+        cells[:categories] = np.digitize(series[:categories], [-1, 0, 0.7, 1.5]) + 1
+        types = ("categorical",) * categories + ("numeric",) * (FEATURES - categories)
+        return Pool(cells[:, 20_000:], types, cells[:, 1000:11_000])
+
+    return make
 
 
 def _of_frame(table: pd.DataFrame) -> Pool:
@@ -128,6 +137,8 @@ CONDITIONS: Final[dict[str, tuple[Callable[[np.random.Generator], Pool], float]]
     "mixed": (mixed, 0.01),
     "flights, permuted": (flights, 0.01),
     "digits, permuted": (digits, 0.01),
-    "AR(0.5) rows": (autocorrelated, 0.03),
+    "AR(0.5) rows": (autocorrelated(0.5), 0.03),
+    "AR(0.5), half categories": (autocorrelated(0.5, FEATURES // 2), 0.03),
+    "AR(0.8) rows": (autocorrelated(0.8), 0.03),
 }
 """Each condition's rows, and the share of windows that may raise anything."""

@@ -5,7 +5,6 @@ lists, structs and maps are not captured.
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -28,6 +27,7 @@ _FEW: Final = 32
 """Texts that are sooner read one by one than gathered: to call a function of Arrow's takes as long as reading fifty."""
 _TEXTS: Final = ("string", "large_string", "dictionary")
 _TIMES: Final = ("timestamp", "date", "duration")
+_ARRAYS: Final = (*_NUMBERS, *_TIMES, "bool")
 _ROW_TYPES: Final = {
     **dict.fromkeys(_WITHOUT_COPY, NUMERIC),
     "bool": BOOLEAN,
@@ -44,9 +44,7 @@ class TableSource:
         self._table = table
         self.rows = int(table.num_rows)
         self.columns = int(table.num_columns)
-        self.names = tuple(map(str, table.schema.names))
-        self._kinds = list(map(str, table.schema.types))
-        self.python_columns = sum(not kind.startswith((*_NUMBERS, *_TIMES, "bool")) for kind in self._kinds)
+        self.names, self._kinds, self.python_columns = _described(table.schema)
 
     def row(self, codes: TextCodes, selection: "Selection") -> tuple[Schema, Sequence[float]] | None:
         """Schema and cells of the only row, of whose columns all are selected; None: see `read`."""
@@ -89,12 +87,31 @@ class TableSource:
         return list(self._table.columns)
 
 
+# Of the table before, which most likely had the same columns: to look at each takes half a microsecond.
+_last: tuple[Any, tuple[tuple[str, ...], list[str], int]] = (None, ((), [], 0))
+
+
+def _described(schema: Any) -> tuple[tuple[str, ...], list[str], int]:
+    """Names, types and number of columns that cost Python work."""
+    global _last  # noqa: PLW0603
+    last, found = _last
+    if last is not None and schema.equals(last):
+        return found
+    kinds = list(map(str, schema.types))
+    python_columns = sum(not kind.startswith(_ARRAYS) for kind in kinds if kind not in _WITHOUT_COPY)
+    found = tuple(map(str, schema.names)), kinds, python_columns
+    _last = schema, found
+    return found
+
+
 def _in_place(column: Any, kind: str) -> NDArray[Any] | None:
     """The numbers of an array without missing ones, in Arrow's own memory; None for any other column."""
     if kind in _WITHOUT_COPY and not column.null_count:
-        with suppress(AttributeError, TypeError, ValueError):  # of several chunks; not in one piece
+        try:
             values: NDArray[Any] = column.to_numpy(zero_copy_only=True)
-            return values
+        except (AttributeError, TypeError, ValueError):  # of several chunks; not in one piece
+            return None
+        return values
     return None
 
 

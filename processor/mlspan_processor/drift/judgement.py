@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from mlspan_processor.drift import Drift, adjusted, measure
 from mlspan_processor.drift.base import Floats, Layout, Table
 from mlspan_processor.drift.combine import joined
+from mlspan_processor.drift.dependence import MAX_REFERENCE_DEPENDENCE, of_window
 from mlspan_processor.drift.effect import shift_of
 from mlspan_processor.drift.shape import shape_p
 from mlspan_processor.drift.shares import TINY, beyond_extreme, differs, risen
 
 QUESTION_WEIGHTS: Final = (0.9, 0.05, 0.05)
 """Of a feature's level: values, missing, unseen. The last two are single changes that show themselves in a few rows."""
-MAX_REFERENCE_DEPENDENCE: Final = 10.0
-"""A reference file may be sorted, which looks like dependence and is none."""
 _QUESTIONS: Final = ("values", "missing", "unseen")
 
 
@@ -127,14 +126,16 @@ def judge(
     Args:
         table: reference and window.
         limits: what it takes.
-        dependence: design effect of the window's rows, one for all or (n_features,): from `dependence`.
+        dependence: design effect of the window's rows, one for all or (n_features,): from `dependence`. Of windows
+            of fewer than 1,000 rows, which may not show it, at least the reference's.
         reference_dependence: of the reference's; None where it is not known: taken to be as the window's, and in any
             case at most MAX_REFERENCE_DEPENDENCE.
     """
     layout = table.layout
     drift = measure(table)
-    own = dependence if reference_dependence is None else reference_dependence
-    whole = table.window_rows / dependence, table.reference_rows / np.minimum(own, MAX_REFERENCE_DEPENDENCE)
+    theirs = np.minimum(dependence if reference_dependence is None else reference_dependence, MAX_REFERENCE_DEPENDENCE)
+    own = of_window(np.asarray(dependence), theirs, table.window_rows)
+    whole = table.window_rows / own, table.reference_rows / theirs
     reasons = _reasons(table, limits, drift)
     decided = np.array([not reason for reason in reasons], bool)
     present = tuple(

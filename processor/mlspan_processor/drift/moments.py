@@ -14,7 +14,7 @@ from scipy.special import ndtr
 from mlspan.profile import FeatureProfile, cells_of
 from mlspan_processor.drift.base import Floats
 from mlspan_processor.drift.combine import quadratic_tail
-from mlspan_processor.drift.dependence import LagSums
+from mlspan_processor.drift.dependence import MAX_REFERENCE_DEPENDENCE, LagSums
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +37,11 @@ class Moments:
     distances: Floats
     distance_dependence: float
     distance_mean: float
+
+    @property
+    def worth(self) -> float:
+        """Independent rows that the rows are worth."""
+        return self.rows / float(self.dependence.mean())
 
 
 def moments_of(
@@ -92,7 +97,7 @@ def moments_of(
 
 def means_test(own: Moments, ours: Moments, whitening: Floats, eigenvalues: Floats) -> tuple[float, float]:
     """P-value and effect (in standard deviations) of the means' joint shift."""
-    rate = own.dependence / own.rows + np.minimum(ours.dependence, 10.0) / ours.rows
+    rate = own.dependence / own.rows + np.minimum(ours.dependence, MAX_REFERENCE_DEPENDENCE) / ours.rows
     gap = own.means - ours.means
     x = float((((gap / np.sqrt(rate)) @ whitening) ** 2).sum())
     p = float(quadratic_tail(np.array([x]), eigenvalues[None, :])[0])

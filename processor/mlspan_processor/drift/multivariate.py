@@ -15,7 +15,7 @@ of all, not their sum); Liu & Xie, ibid. 115, 2020 (joining).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mlspan.profile import CATEGORICAL, NUMERIC, FeatureProfile, build_profile, cells_of
 from mlspan_processor.drift.base import Floats, Layout, Table
 from mlspan_processor.drift.combine import joined
-from mlspan_processor.drift.dependence import feature_scores, is_rare, scores_of
+from mlspan_processor.drift.dependence import feature_scores, is_rare, of_window, scores_of
 from mlspan_processor.drift.effect import shift_of
 from mlspan_processor.drift.moments import (
     Moments,
@@ -42,7 +42,10 @@ from mlspan_processor.sample import Sample
 MAX_DIMENSIONS: Final = 64
 MAX_REFERENCE_ROWS: Final = 50_000
 MIN_ROWS: Final = 50
+MIN_WORTH: Final = 30
+"""Independent rows that a window's are worth at least."""
 MIN_REFERENCE_ROWS: Final = 100
+"""So many independent rows a reference is worth at least."""
 WEIGHTS: Final = {"means": 0.3, "pairs": 0.4, "distances": 0.3}
 MIN_EFFECTS: Final = {"means": 0.25, "pairs": 0.1, "distances": 0.1}
 """Joint shift in standard deviations (the best line then separates with AUC .57); change of a rank correlation; shift
@@ -52,6 +55,8 @@ MAX_SCORE: Final = ((1 - RARE) / RARE) ** 0.5
 """The score of a value that RARE rows have beside one that all others have. Features of rarer variation are left to
 their own tests: squares and products of such scores are far from normal."""
 ROWS_A_DIMENSION: Final = 2
+STRETCHES: Final = 40
+"""Of consecutive rows, that a reference is split into."""
 _BLOCK_ROWS: Final = 65_536
 
 
@@ -134,8 +139,7 @@ class Multivariate:
         layout = Layout(features)
         table = scores_of(layout)
         scores = [table[s : s + f.n_cells] for s, f in zip(layout.starts.tolist(), features, strict=True)]
-        first = np.zeros(len(reference), bool)
-        first[np.random.default_rng(seed).permutation(len(reference))[: len(reference) // 2]] = True
+        first = _half(len(reference), seed)
         is_apart = _score_categories(scores, features, reference, first)
         used = [j for j, own in enumerate(scores) if 0 < np.abs(own[features[j].counts > 0]).max() <= MAX_SCORE]
         if len(used) < 2:
@@ -188,6 +192,20 @@ class Multivariate:
     def _judged(self, blocks: Iterator[NDArray[np.float32]], weights: Floats, level: float) -> MultivariateJudgement:
         own = moments_of(blocks, weights, self._whitening, self._distance, self._distance_scores)
         ours = self._reference
+        rows = np.asarray(own.rows)
+        own = replace(
+            own,
+            dependence=of_window(own.dependence, ours.dependence, rows),
+            distance_dependence=float(
+                of_window(np.asarray(own.distance_dependence), np.asarray(ours.distance_dependence), rows)
+            ),
+        )
+        if own.worth < MIN_WORTH:
+            reason = (
+                f"undecidable, because the window's rows depend on each other and are worth {own.worth:.0f}, fewer than"
+                f" {MIN_WORTH}"
+            )
+            return MultivariateJudgement(None, None, None, False, reason)
         parts = {
             "means": means_test(own, ours, self._whitening, self._eigenvalues),
             "pairs": pairs_test(own, ours),
@@ -247,6 +265,12 @@ class Multivariate:
         return f"the rank correlation of {pair} went from {was:.2f} to {now:.2f}"
 
 
+def _half(n: int, seed: int) -> NDArray[np.bool_]:
+    """Which of n rows fit: whole stretches, so that few of the other half lie beside rows like themselves."""
+    stretches = np.random.default_rng(seed).permutation(STRETCHES) < STRETCHES // 2
+    return np.asarray(stretches[np.arange(n) * STRETCHES // n], bool)
+
+
 def _score_categories(
     scores: list[NDArray[np.float32]],
     features: Sequence[FeatureProfile],
@@ -292,6 +316,12 @@ def _fitted(
     assert profile.edges is not None
     scores = np.asarray(scores_of(Layout([profile])), np.float32)
     sums = moments_of(iter([whole[compared]]), weights[compared], whitening, profile, scores)
+    worth = n / float(sums.dependence.mean())
+    if worth < MIN_REFERENCE_ROWS:
+        return {
+            "reason": f"undecidable, because the reference's rows depend on each other and are worth {worth:.0f}, fewer"
+            f" than {MIN_REFERENCE_ROWS}"
+        }
     return state | {
         "whitening": whitening.tolist(),
         "eigenvalues": np.maximum(law, 0.0).tolist(),

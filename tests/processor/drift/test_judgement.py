@@ -209,7 +209,10 @@ def test_dependence_widens() -> None:
     assert (thrice.p_value > once.p_value).all()
     assert thrice.rows == pytest.approx(once.rows / 3)
     assert thrice.reference_rows == pytest.approx(once.reference_rows / 3)
-    assert judge(table, dependence=3.0, reference_dependence=100.0).reference_rows == pytest.approx(500)
+    assert judge(table, dependence=3.0, reference_dependence=100.0).reference_rows == pytest.approx(5000 / 64)
+    assert judge(table, dependence=1.0, reference_dependence=3.0).rows == pytest.approx(once.rows)
+    short = compared(numbers(rng.standard_normal((5000, 3))), numbers(rng.standard_normal((300, 3))))
+    assert judge(short, dependence=1.0, reference_dependence=3.0).rows == pytest.approx(100)
 
 
 def test_more_categories_than_are_kept() -> None:

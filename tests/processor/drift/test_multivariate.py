@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.signal import lfilter
 
 from mlspan_processor.drift.judgement import judge
 from mlspan_processor.drift.multivariate import MAX_DIMENSIONS, Multivariate
@@ -147,19 +148,36 @@ def test_odd_values_are_survived() -> None:
     assert np.isfinite(judgement.p_value)
 
 
-def test_autocorrelated_rows_hold_the_level() -> None:
-    """Rows of autocorrelation .5 without drift are not drifted."""
+def chained(rng: np.random.Generator, n: int, features: int, correlation: float) -> Sample:
+    """Normal columns of which neighbours in time have this correlation."""
+    steps = rng.standard_normal((n + 100, features)) * (1 - correlation**2) ** 0.5
+    return sample(numbers(lfilter([1.0], [1.0, -correlation], steps, axis=0)[100:]))
+
+
+@pytest.mark.parametrize(
+    ("correlation", "features", "rows", "n"), [(0.5, 20, 3000, 300), (0.5, 50, 1000, 2000), (0.8, 50, 1000, 2000)]
+)
+def test_autocorrelated_rows_hold_the_level(correlation: float, features: int, rows: int, n: int) -> None:
+    """Autocorrelated rows without drift are not drifted, however few of them a reference has for its features."""
     rng = np.random.default_rng(7)
+    judged = []
+    for _ in range(6):
+        detector = Multivariate.fit(chained(rng, rows, features, correlation))
+        judged += [detector.judge(chained(rng, n, features, correlation)) for _ in range(5)]
+    assert np.sum(np.array([one.p_value for one in judged], float) <= 0.05) <= 6
+    assert not any(one.drifted for one in judged)
 
-    def rows(n: int) -> Sample:
-        values = rng.standard_normal((n, 20))
-        for t in range(1, n):
-            values[t] = 0.5 * values[t - 1] + 0.75**0.5 * values[t]
-        return sample(numbers(values))
 
-    detector = Multivariate.fit(rows(3000))
-    p = [detector.judge(rows(300)).p_value for _ in range(30)]
-    assert np.sum(np.array(p, float) <= 0.05) <= 6
+def test_rows_that_hardly_tell_anything_are_undecidable() -> None:
+    """Of rows that follow each other closely, a reference or a window may be worth too few to be compared."""
+    rng = np.random.default_rng(9)
+    small = Multivariate.fit(chained(rng, 500, 5, 0.95))
+    assert "depend on each other and are worth" in small.reason
+    large = Multivariate.fit(chained(rng, 20_000, 5, 0.95))
+    judgement = large.judge(chained(rng, 200, 5, 0.95))
+    assert "depend on each other and are worth" in judgement.reason
+    assert (judgement.p_value, judgement.effect, judgement.drifted) == (None, None, False)
+    assert large.judge(chained(rng, 5_000, 5, 0.95)).p_value is not None
 
 
 def test_weights_stand_for_rows() -> None:
