@@ -17,7 +17,6 @@ from mlspan.inputs import Indices
 
 if TYPE_CHECKING:
     from mlspan.config import Settings
-    from mlspan.inputs.pandas_row import Plan
 
 MAX_SELECTIONS: Final = 256
 MAX_SCHEMAS: Final = 64
@@ -35,7 +34,7 @@ class Selection:
         positions: theirs in the input, or None for the first ones.
         width: how many.
         known: the type found so far for each column of Python objects.
-        plan: how the last single row of a data frame was read; None: no such row yet, or none can be planned.
+        plan: what a source left there for the next single row.
         is_whole: whether all columns are selected, and there are any.
         source: the names the selection was made from.
     """
@@ -56,7 +55,7 @@ class Selection:
         self.boolean = Schema(names, (BOOLEAN,) * len(names))
         self._schemas: dict[tuple[str | None, ...], Schema] = {}
         self.is_whole = False
-        self.plan: Plan | None = None
+        self.plan: Any = None
 
     def schema(self, types: Sequence[str | None]) -> Schema:
         """The schema of the selected columns with these types; columns of type None are left out."""

@@ -5,17 +5,14 @@ lists, structs and maps are not captured.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlspan.captured import Schema
 from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
-from mlspan.inputs.base import Block, Indices
-
-if TYPE_CHECKING:
-    from mlspan.selection import Selection
+from mlspan.inputs.base import Block, Indices, Selected
 
 _NUMBERS: Final = ("int", "uint", "float", "double", "halffloat")
 _WITHOUT_COPY: Final = frozenset(
@@ -46,7 +43,7 @@ class TableSource:
         self.columns = int(table.num_columns)
         self.names, self._kinds, self.python_columns = _described(table.schema)
 
-    def row(self, codes: TextCodes, selection: "Selection") -> tuple[Schema, Sequence[float]] | None:
+    def row(self, codes: TextCodes, selection: Selected) -> tuple[Schema, Sequence[float]] | None:
         """Schema and cells of the only row, of whose columns all are selected; None: see `read`."""
         types = [_ROW_TYPES.get(kind) for kind in self._kinds]
         if None in types:

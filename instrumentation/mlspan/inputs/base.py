@@ -4,12 +4,13 @@ A folder is a choice: one file for each family of types. Each turns an object th
 `Source`, without importing the library, changing or keeping the object, or consuming what can be read only once.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlspan.captured import Schema
 from mlspan.columns import Values
 
 Indices: TypeAlias = NDArray[np.intp]
@@ -31,6 +32,21 @@ class Block(NamedTuple):
     slot: int | Indices | slice
     values: Values
     type: str | None = None
+
+
+class Selected(Protocol):
+    """What a source sees of the columns that are selected: all of them (`mlspan.selection.Selection`).
+
+    Attributes:
+        known: the type found so far for each column of Python objects.
+        plan: what the source left there for the next row.
+    """
+
+    known: list[str | None]
+    plan: Any
+
+    def schema(self, types: Sequence[str | None]) -> Schema:
+        """The schema of the columns with these types."""
 
 
 class Source(Protocol):

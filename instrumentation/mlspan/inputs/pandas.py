@@ -8,7 +8,7 @@ referred to weakly.
 
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlspan.captured import Schema
 from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, Categories, TextCodes, Values, number_of
 from mlspan.inputs.arrow import arrow_values
-from mlspan.inputs.base import Block, Indices
+from mlspan.inputs.base import Block, Indices, Selected
 from mlspan.inputs.pandas_blocks import (
     ARROW,
     ARROW_BOOL,
@@ -38,9 +38,6 @@ from mlspan.inputs.pandas_blocks import (
 )
 from mlspan.inputs.pandas_row import plan_of, read_row
 from mlspan.inputs.texts import TextSource, looks_like_text
-
-if TYPE_CHECKING:
-    from mlspan.selection import Selection
 
 MAX_LAYOUTS: Final = 256
 
@@ -123,7 +120,7 @@ class FrameSource:
         self._open()
         return self._python_columns
 
-    def row(self, codes: TextCodes, selection: "Selection") -> tuple[Schema, Sequence[float]] | None:
+    def row(self, codes: TextCodes, selection: Selected) -> tuple[Schema, Sequence[float]] | None:
         """Schema and cells of the only row, of whose columns all are selected; None: see `read`."""
         plan = selection.plan
         if plan is not None:

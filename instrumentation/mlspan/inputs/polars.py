@@ -4,16 +4,13 @@ A LazyFrame is not captured: reading a row would run its query a second time.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from mlspan.captured import Schema
 from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
-from mlspan.inputs.base import Block, Indices
-
-if TYPE_CHECKING:
-    from mlspan.selection import Selection
+from mlspan.inputs.base import Block, Indices, Selected
 
 _NUMBERS: Final = frozenset(
     {"Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"}
@@ -39,7 +36,7 @@ class PolarsSource:
         self._kinds = [_base_name(dtype) for dtype in frame.dtypes]
         self.python_columns = sum(kind not in _ARRAYS for kind in self._kinds)
 
-    def row(self, codes: TextCodes, selection: "Selection") -> tuple[Schema, Sequence[float]] | None:
+    def row(self, codes: TextCodes, selection: Selected) -> tuple[Schema, Sequence[float]] | None:
         """Schema and cells of the only row, of whose columns all are selected; None: see `read`."""
         types = [_ROW_TYPES.get(kind) for kind in self._kinds]
         if None in types:

@@ -24,6 +24,7 @@ from mlspan_processor.drift.dependence import design_effect
 from mlspan_processor.drift.multivariate import Multivariate, MultivariateJudgement
 from mlspan_processor.estimate import Estimate, Estimator
 from mlspan_processor.quality.custom import CustomMetrics
+from mlspan_processor.quality.runs import Runs
 from mlspan_processor.sample import Sample
 
 MAX_ROWS: Final = 200_000
@@ -144,7 +145,10 @@ def prepare(
 
 
 def loss_dependence(sample: Sample) -> float:
-    """Design effect of the rows' losses, in their order: how much longer the bands of performance have to be."""
+    """Design effect of the rows' losses, in their order: how much longer the bands of performance have to be.
+
+    Runs of hundreds of rows are looked for where a column of times says that the order means something.
+    """
     known = ~missing(sample.labels) & ~missing(sample.predictions)
     if sample.task == "regression":
         losses = np.abs(sample.labels[known] - sample.predictions[known])
@@ -155,4 +159,9 @@ def loss_dependence(sample: Sample) -> float:
         return 1.0
     profile = build_profile(losses.astype(np.float32)[:, None], ["loss"], ["numeric"]).features
     cells = cells_of(profile[0], losses.astype(np.float32))
-    return float(design_effect(Layout(profile), cells[None, :].astype(np.int32))[0])
+    effect = float(design_effect(Layout(profile), cells[None, :].astype(np.int32))[0])
+    if sample.times is not None:
+        runs = Runs()
+        runs.add(losses.astype(np.float64))
+        effect = max(effect, runs.design_effect)
+    return effect
