@@ -1,4 +1,4 @@
-"""Tables without drift for bench_false_alarms.py: 50 features each, or what a real data set has.
+"""Tables without drift for bench_false_alarms.py: 50 features each, or what a real data set has; and errors in runs.
 
 A condition is a function of a random generator that gives a pool of rows and how windows are drawn from it: at random
 with replacement (then the pool is the distribution, whatever it looks like), or as consecutive rows.
@@ -142,3 +142,28 @@ CONDITIONS: Final[dict[str, tuple[Callable[[np.random.Generator], Pool], float]]
     "AR(0.8) rows": (autocorrelated(0.8), 0.03),
 }
 """Each condition's rows, and the share of windows that may raise anything."""
+
+
+def _chained(correlation: float) -> Callable[[np.random.Generator, int, float], Any]:
+    """Errors each of which is the one before with this probability, else drawn."""
+
+    def make(rng: np.random.Generator, n: int, rate: float) -> Any:
+        drawn = np.where(rng.random(n) < correlation, 0, np.arange(n))
+        return (rng.random(n) < rate).astype(np.float64)[np.maximum.accumulate(drawn)]
+
+    return make
+
+
+def _by_the_hour(rng: np.random.Generator, n: int, rate: float) -> Any:
+    """Errors at a rate that is another one every 50 rows."""
+    rates = rng.beta(20 * rate, 20 * (1 - rate), n // 50 + 1)
+    return (rng.random(n) < np.repeat(rates, 50)[:n]).astype(np.float64)
+
+
+RUNS: Final[dict[str, tuple[Callable[[np.random.Generator, int, float], Any], float]]] = {
+    "independent": (_chained(0.0), 0.01),
+    "correlation .5 with the one before": (_chained(0.5), 0.03),
+    "correlation .8 with the one before": (_chained(0.8), 0.03),
+    "another rate every 50 rows": (_by_the_hour, 0.03),
+}
+"""Errors (n,) of a rate, and the share of streams that may alarm."""
