@@ -102,7 +102,7 @@ def design_effect(layout: Layout, cells: NDArray[Any]) -> Floats:
         sums.add(scores[cells[numbers, start : start + _BLOCK_ROWS]])
     found = sums.lagged()
     if len(categories):
-        parts = found, _same_category(layout, categories, cells[categories], sums.pairs)
+        parts = found, _same_category(layout, categories, cells, sums.pairs)
         order = np.argsort(np.concatenate([numbers, categories]))
         found = Lagged(*(np.concatenate(pair, axis=-1)[..., order] for pair in zip(*parts, strict=True)))
     return _effects(found, sums.pairs)
@@ -125,21 +125,22 @@ def _same_category(layout: Layout, features: NDArray[np.intp], cells: NDArray[An
     Under independence a pair matches with weight 1 / share in as many of all pairs as there are values known.
     """
     n = cells.shape[1]
-    products = np.zeros((len(LAGS), len(features)))
-    of_cell = _together(layout)
-    rows = of_cell[cells]
-    counts = np.bincount(rows.ravel(), minlength=layout.n_cells).astype(np.float64)
+    blocks = [slice(start, start + _BLOCK_ROWS) for start in range(0, n, _BLOCK_ROWS)]
+    of_cell, counts = _together(layout), np.zeros(layout.n_cells)
+    for block in blocks:
+        counts += np.bincount(of_cell[cells[features, block]].ravel(), minlength=layout.n_cells)
     counts[layout.is_missing] = 0.0
     kinds = layout.by_feature((counts > 0).astype(np.float64))[features]
     known = layout.by_feature(counts)[features] / max(n, 1)
     weights = (n / np.where(counts > 0, counts, np.inf)).astype(np.float32)
-    for start in range(0, n, _BLOCK_ROWS):
-        block = rows[:, start : start + _BLOCK_ROWS]
-        own = weights[block]
-        for row, lag in enumerate(LAGS):
-            if lag < block.shape[1]:
-                same = block[:, :-lag] == block[:, lag:]
-                products[row] += np.einsum("ij,ij->i", own[:, :-lag], same, dtype=np.float32)
+    products = np.zeros((len(LAGS), len(features)))
+    for block in blocks:
+        rows = of_cell[cells[features, block]]
+        own = weights[rows]
+        for at, lag in enumerate(LAGS):
+            if lag < rows.shape[1]:
+                same = rows[:, :-lag] == rows[:, lag:]
+                products[at] += np.einsum("ij,ij->i", own[:, :-lag], same, dtype=np.float32)
     varies = kinds > 1
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = (products / pairs[1:, None] - known) / (kinds - known)
