@@ -148,7 +148,8 @@ def _compiled(table: Table, provider: TracerProvider) -> None:
     mlspan.instrument(tracer_provider=provider)
     running = runtime.current()
     assert running is not None
-    alone, hooked = [], []
+    alone: list[float] = []
+    hooked: list[float] = []
     for _ in range(PAIRS):
         for is_enabled, seconds in ((False, alone), (True, hooked)):
             running.emitter.is_enabled = is_enabled

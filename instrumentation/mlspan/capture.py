@@ -22,6 +22,7 @@ from mlspan.columns import (
     CATEGORICAL,
     F4,
     NUMERIC,
+    PLAIN_TEXT,
     U4,
     Categories,
     Values,
@@ -211,7 +212,7 @@ def _encode(
             if kind == CATEGORICAL:  # a single row's texts
                 bits[0, slot] = selector.codes.of(values[0], len(slots))
                 for at in slots:
-                    types[at] = kind
+                    types[at] = selection.known[at] = kind
                 continue
             letter = values.dtype.kind
             if letter in "fiub" and len(slots) < width and type(values) is np.ndarray:
@@ -253,8 +254,8 @@ def _encode_column(
         else:
             bits[:, slot] = to_float32(np.asarray(values)).view(U4)
         return
-    if kind is not None and isinstance(values, list):  # texts, as their library says
-        types[slot] = kind
+    if kind is not None and isinstance(values, list) and set(map(type, values)) <= PLAIN_TEXT:
+        types[slot] = selection.known[slot] = kind
         bits[:, slot] = selector.codes.of(values, len(values))
         return
     encoded = encode(values, selector.codes, kind or selection.known[slot])

@@ -133,6 +133,52 @@ def test_one_row_of_a_table_is_captured_like_many(table: Any, at: int) -> None:
     assert single == {name: (kind, cells[at : at + 1]) for name, (kind, cells) in together.items()}
 
 
+@pytest.mark.parametrize("make", [pl.DataFrame, pa.Table.from_pylist, pd.DataFrame])
+def test_a_text_column_stays_one_when_its_value_is_missing(make: Any) -> None:
+    """Rows that come one by one, in tables made for each of them, do not look like another schema."""
+    settings = Settings()
+    for value in ("x", None, "y", None):
+        found = columns(capture_input(make([{"n": 1.5, "a": value}]), None, settings, ByteBudget()))
+        assert found["a"][0] == "categorical"
+    several = Settings()
+    capture_input(make([{"n": 1.5, "a": "x"}] * 3), None, several, ByteBudget())
+    assert columns(capture_input(make([{"n": 1.5, "a": None}]), None, several, ByteBudget()))["a"][0] == "categorical"
+
+
+@pytest.mark.parametrize("count", [1, 5, 3_000])
+@pytest.mark.parametrize("make", [pl.DataFrame, pa.table])
+def test_tables_of_which_no_column_is_captured(make: Any, count: int) -> None:
+    """Every column forbidden: rows without cells, for the answers' sake."""
+    captured = capture_input(make({"a": [1.5] * count, "b": ["x"] * count}), None, Settings(deny=("*",)), ByteBudget())
+    assert captured.error is None
+    assert captured.cells is not None
+    assert captured.cells.shape == (min(count, 64 + count // 16) if count > 64 else count, 0)
+
+
+def test_a_dictionary_of_lists_costs_its_column_alone() -> None:
+    """What has no text of its own is left out, as anywhere."""
+    table = pa.table({"ok": [1.5, 2.5], "d": pa.DictionaryArray.from_arrays([0, 1], [[1], [2]])})
+    captured = capture_input(table, None, Settings(), ByteBudget())
+    assert columns(captured) == {"ok": ("numeric", [1.5, 2.5])}
+    assert captured.error == "columns of unsupported type: 1"
+
+
+@pytest.mark.parametrize("count", [10, 3_000])
+@pytest.mark.parametrize("make", [pl.DataFrame, pa.table, pd.DataFrame])
+def test_the_content_hook_sees_numbers_as_they_are(make: Any, count: int) -> None:
+    """Whole numbers beyond 2**24 arrive as such, however many rows there are."""
+    seen: list[Any] = []
+
+    def hook(found: Any) -> Any:
+        seen.append(found["id"])
+        return found
+
+    data = {"id": list(range(2**30, 2**30 + count)), "x": [0.5] * count, "text": ["a"] * count}
+    capture_input(make(data), None, Settings(capture_hook=hook), ByteBudget())
+    assert seen[0].dtype == np.int64
+    assert len(set(seen[0].tolist())) == len(seen[0])
+
+
 @pytest.mark.parametrize("deny", [(), ("float", "x*")])
 def test_sampled_rows_of_all_types_of_columns(deny: tuple[str, ...]) -> None:
     """Rows sampled from a table are the same rows in every column, with and without all of the columns."""

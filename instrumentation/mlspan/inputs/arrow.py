@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlspan.captured import Schema
 from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
-from mlspan.inputs.base import Block, Indices, Selected
+from mlspan.inputs.base import Block, Indices, Numbers, Selected, matrices, together
 
 _NUMBERS: Final = ("int", "uint", "float", "double", "halffloat")
 _WITHOUT_COPY: Final = frozenset(
@@ -48,34 +48,31 @@ class TableSource:
         types = [_ROW_TYPES.get(kind) for kind in self._kinds]
         if None in types:
             return None
-        cells = []
-        for kind, column in zip(types, self._table.columns, strict=True):
+        cells: list[float] = []
+        for slot, (kind, column) in enumerate(zip(types, self._table.columns, strict=True)):
             value = column[0].as_py()
-            cells.append(codes[value] if kind is CATEGORICAL else np.nan if value is None else value)
+            if kind is CATEGORICAL:
+                selection.known[slot] = kind
+                cells.append(codes[value])
+            else:
+                cells.append(np.nan if value is None else value)
         return selection.schema(types), cells
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
-        """One matrix for all columns of numbers that lie there as numpy has them, one block for each other column."""
+        """One matrix for all numbers of a dtype that lie there as numpy has them, one block for each other column."""
         columns = self._columns()
         at = list(range(width)) if positions is None else positions.tolist()
         if indices is None:
             return [Block(slot, *arrow_values(columns[j], None)) for slot, j in enumerate(at)]
-        numbers = np.empty((width, len(indices)), np.float32)
-        known: list[int] = []
+        numbers: Numbers = {}
         blocks: list[Block] = []
-        with np.errstate(over="ignore", invalid="ignore"):
-            for slot, j in enumerate(at):
-                values = _in_place(columns[j], self._kinds[j])
-                if values is None:
-                    blocks.append(Block(slot, *arrow_values(columns[j], indices)))
-                    continue
-                numbers[len(known)] = values[indices]
-                known.append(slot)
-        if len(known) == width:
-            return [Block(slice(0, width), numbers.T)]
-        if known:
-            blocks.append(Block(np.array(known, np.intp), numbers[: len(known)].T))
-        return blocks
+        for slot, j in enumerate(at):
+            values = _in_place(columns[j], self._kinds[j])
+            if values is None:
+                blocks.append(Block(slot, *arrow_values(columns[j], indices)))
+            else:
+                together(numbers, slot, values[indices])
+        return blocks + matrices(numbers)
 
     def _columns(self) -> list[Any]:
         """Arrays where the table is in one piece, else chunked ones."""
@@ -100,7 +97,7 @@ def _described(schema: Any) -> tuple[tuple[str, ...], list[str], int]:
     kinds = list(map(str, schema.types))
     python_columns = sum(not kind.startswith(_ARRAYS) for kind in kinds if kind not in _WITHOUT_COPY)
     found = tuple(map(str, schema.names)), kinds, python_columns
-    _last = schema, found
+    _last = schema.remove_metadata(), found
     return found
 
 

@@ -34,6 +34,22 @@ class Block(NamedTuple):
     type: str | None = None
 
 
+Numbers: TypeAlias = dict[np.dtype[Any], tuple[list[int], list[NDArray[Any]]]]
+"""Columns of numbers by their dtype: slots and values."""
+
+
+def together(numbers: Numbers, slot: int, values: NDArray[Any]) -> None:
+    """Put a column's values beside those of its dtype."""
+    slots, columns = numbers.setdefault(values.dtype, ([], []))
+    slots.append(slot)
+    columns.append(values)
+
+
+def matrices(numbers: Numbers) -> list[Block]:
+    """A block for each dtype."""
+    return [Block(np.array(slots, np.intp), np.array(columns).T) for slots, columns in numbers.values()]
+
+
 class Selected(Protocol):
     """What a source sees of the columns that are selected: all of them (`mlspan.selection.Selection`).
 

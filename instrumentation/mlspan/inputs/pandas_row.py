@@ -87,6 +87,8 @@ def read_row(
         elif reader in _READERS:
             place = int(places[0])
             types[place] = _READERS[reader][0]
+            if reader == STRING:
+                known[place] = CATEGORICAL
             cells[place] = _reader(part)(values, codes)
         elif reader in (BOOL, TIME):
             kind = BOOLEAN if reader == BOOL else NUMERIC

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlspan.captured import Schema
 from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
-from mlspan.inputs.base import Block, Indices, Selected
+from mlspan.inputs.base import Block, Indices, Numbers, Selected, matrices, together
 
 _NUMBERS: Final = frozenset(
     {"Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"}
@@ -41,29 +41,32 @@ class PolarsSource:
         types = [_ROW_TYPES.get(kind) for kind in self._kinds]
         if None in types:
             return None
-        cells = [
-            codes[value] if kind is CATEGORICAL else np.nan if value is None else value
-            for kind, value in zip(types, self._frame.row(0), strict=True)
-        ]
+        cells: list[float] = []
+        for slot, (kind, value) in enumerate(zip(types, self._frame.row(0), strict=True)):
+            if kind is CATEGORICAL:
+                selection.known[slot] = kind
+                cells.append(codes[value])
+            else:
+                cells.append(np.nan if value is None else value)
         return selection.schema(types), cells
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
-        """One matrix for all columns of numbers, one block for each other column."""
+        """One matrix for all numbers of a dtype, one block for each other column."""
+        if not width:
+            return []
         frame, kinds = self._frame, self._kinds
         if positions is not None or width < self.columns:
             at = list(range(width)) if positions is None else positions.tolist()
             frame, kinds = frame[:, at], [kinds[j] for j in at]
         if indices is not None:
             frame = frame[indices]
-        if _NUMBERS.issuperset(kinds):
+        if len(set(kinds)) == 1 and kinds[0] in _NUMBERS:
             return [Block(slice(0, width), frame.to_numpy())]
-        numbers = np.empty((len(frame), width), np.float64)
-        known: list[int] = []
+        numbers: Numbers = {}
         blocks: list[Block] = []
         for slot, (kind, column) in enumerate(zip(kinds, frame.get_columns(), strict=True)):
             if kind in _NUMBERS:
-                numbers[:, len(known)] = column.to_numpy()
-                known.append(slot)
+                together(numbers, slot, column.to_numpy())
             elif kind == "Boolean" and column.null_count():
                 values = [np.nan if value is None else value for value in column.to_list()]
                 blocks.append(Block(slot, np.array(values, np.float64), BOOLEAN))
@@ -71,9 +74,7 @@ class PolarsSource:
                 blocks.append(Block(slot, np.asarray(column.to_numpy())))
             else:
                 blocks.append(Block(slot, column.to_list(), CATEGORICAL if kind in _TEXTS else None))
-        if known:
-            blocks.append(Block(np.array(known, np.intp), numbers[:, : len(known)]))
-        return blocks
+        return blocks + matrices(numbers)
 
 
 def _base_name(dtype: Any) -> str:

@@ -162,6 +162,6 @@ def loss_dependence(sample: Sample) -> float:
     effect = float(design_effect(Layout(profile), cells[None, :].astype(np.int32))[0])
     if sample.times is not None:
         runs = Runs()
-        runs.add(losses.astype(np.float64))
+        runs.add(losses[np.isfinite(losses)].astype(np.float64))
         effect = max(effect, runs.design_effect)
     return effect

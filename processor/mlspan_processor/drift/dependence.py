@@ -80,7 +80,7 @@ class LagSums:
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = self.sums / self.pairs[0]
             variance = self.products[0] / self.pairs[0] - mean**2
-            varies = variance > 1e-9
+            varies = variance > 1e-6 * self.products[0] / self.pairs[0]
             rho = (self.products[1:] / self.pairs[1:, None] - mean**2) / variance
         return Lagged(np.where(varies, rho, 0.0), varies, np.ones(len(self.sums)))
 
@@ -255,9 +255,10 @@ def _summed(rho: Floats, noise: Floats, weights: Floats, varies: NDArray[np.bool
 
 def _shrunk(rho: Floats, noise: Floats, varies: NDArray[np.bool_]) -> Floats:
     """Each lag's autocorrelations (n_lags, n_features), pulled to their mean and that to 0 by their noise."""
-    known, noise_known = rho[:, varies], noise[:, varies].mean(axis=1)
+    known = rho[:, varies]
     if not known.shape[1]:
         return np.zeros_like(rho)
+    noise_known = noise[:, varies].mean(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = known.mean(axis=1)
         mean *= np.nan_to_num(np.maximum(0.0, 1 - noise_known / known.shape[1] / mean**2))

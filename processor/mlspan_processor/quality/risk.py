@@ -14,7 +14,8 @@ good past from using the capital up: every 200 rows a share 1 / (k · ln² k) of
 Rinaldo, arXiv 2203.03532). Rows that stand for several bet in proportion. Errors that come in runs tell less than they
 are many: each row's factor is taken to the power 1 / d, where d is what the rows before it say of runs (runs.py; with d
 >= 1 that is still a supermartingale for independent rows, and for normal sums with a design effect of d it is one
-again). What it does not cover: runs as long as the reference. Memory: 600 bytes.
+again). What it does not cover: runs of which the
+reference holds but a few dozen. Memory: 600 bytes.
 """
 
 import math
@@ -227,7 +228,7 @@ class RiskTest:
         for name in _STATE:
             setattr(test, name, state[name])
         test.wealth = np.array(state["wealth"], np.float64)
-        test.runs = Runs.from_dict(state["runs"])
+        test.runs = Runs.from_dict(state["runs"]) if "runs" in state else Runs()
         return test
 
     def _bet(self, losses: Floats, stakes: Floats) -> None:

@@ -1,5 +1,7 @@
 """Design effects: one for independent rows, (1 + r) / (1 - r) for autocorrelated ones, whatever way they are summed."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.signal import lfilter
@@ -100,7 +102,9 @@ def test_independent_categories_keep_their_number() -> None:
 def test_too_few_rows_and_constants_are_one(n: int) -> None:
     """Nothing to estimate from: rows count in full."""
     reference = numbers(np.ones((200, 2)))
-    assert effects(reference, numbers(np.ones((n, 2)))).tolist() == [1.0, 1.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert effects(reference, numbers(np.ones((n, 2)))).tolist() == [1.0, 1.0]
     assert LagSums(0).design_effect().tolist() == []
 
 

@@ -48,11 +48,12 @@ def test_runs_of_an_hour() -> None:
     assert effect_of(losses) > 8
 
 
-def test_a_rise_is_no_run() -> None:
-    """A risk that doubles, once, does not make its own evidence count for less."""
+@pytest.mark.parametrize(("at", "n"), [(10_000, 20_000), (16_384, 32_768), (18_432, 32_768), (5_000, 8_000)])
+def test_a_rise_is_no_run(at: int, n: int) -> None:
+    """A risk that is four times as high, once, at the end of a block or within it, does not make its evidence less."""
     rng = np.random.default_rng(3)
-    losses = (rng.random(20_000) < np.repeat([0.1, 0.2], 10_000)).astype(float)
-    assert effect_of(losses) < 1.5
+    found = [effect_of((rng.random(n) < np.where(np.arange(n) < at, 0.05, 0.2)).astype(float)) for _ in range(10)]
+    assert np.mean(found) < 1.3
 
 
 @pytest.mark.parametrize("losses", [np.zeros(0), np.zeros(5000), np.ones(5000), np.array([0.5])])
