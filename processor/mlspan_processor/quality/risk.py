@@ -14,8 +14,7 @@ good past from using the capital up: every 200 rows a share 1 / (k · ln² k) of
 Rinaldo, arXiv 2203.03532). Rows that stand for several bet in proportion. Errors that come in runs tell less than they
 are many: each row's factor is taken to the power 1 / d, where d is what the rows before it say of runs (runs.py; with d
 >= 1 that is still a supermartingale for independent rows, and for normal sums with a design effect of d it is one
-again). What it does not cover: runs of which the
-reference holds but a few dozen. Memory: 600 bytes.
+again). What it does not cover: runs of which the reference holds but a few dozen. Memory: 1 kB.
 """
 
 import math
