@@ -22,7 +22,6 @@ from mlspan.columns import (
     CATEGORICAL,
     F4,
     NUMERIC,
-    PLAIN_TEXT,
     U4,
     Categories,
     Values,
@@ -212,7 +211,7 @@ def _encode(
             if kind == CATEGORICAL:  # a single row's texts
                 bits[0, slot] = selector.codes.of(values[0], len(slots))
                 for at in slots:
-                    types[at] = selection.known[at] = kind
+                    types[at] = kind
                 continue
             letter = values.dtype.kind
             if letter in "fiub" and len(slots) < width and type(values) is np.ndarray:
@@ -253,10 +252,6 @@ def _encode_column(
             bits.view(F4)[:, slot] = values
         else:
             bits[:, slot] = to_float32(np.asarray(values)).view(U4)
-        return
-    if kind is not None and isinstance(values, list) and set(map(type, values)) <= PLAIN_TEXT:
-        types[slot] = selection.known[slot] = kind
-        bits[:, slot] = selector.codes.of(values, len(values))
         return
     encoded = encode(values, selector.codes, kind or selection.known[slot])
     if encoded is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlspan.captured import Schema
-from mlspan.columns import BOOLEAN, NUMERIC, TextCodes
+from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
 from mlspan.inputs import Indices
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ class Selection:
         if schema is None:
             kept = [(name, kind) for name, kind in zip(self.names, key, strict=True) if kind is not None]
             schema = Schema(tuple(name for name, _ in kept), tuple(kind for _, kind in kept))
+            for slot, found in enumerate(key):
+                if found == CATEGORICAL:  # and stays so where a value is missing and the dtype says nothing
+                    self.known[slot] = found
             if len(self._schemas) >= MAX_SCHEMAS:
                 self._schemas.clear()
             self._schemas[key] = schema

@@ -183,7 +183,7 @@ def test_the_content_hook_sees_numbers_as_they_are(make: Any, count: int) -> Non
 def test_sampled_rows_of_all_types_of_columns(deny: tuple[str, ...]) -> None:
     """Rows sampled from a table are the same rows in every column, with and without all of the columns."""
     count = 2_000
-    data = {
+    data: dict[str, list[Any]] = {
         "float": [at / 2 for at in range(count)],
         "int": list(range(count)),
         "missing": [None if at % 3 == 0 else at for at in range(count)],
@@ -196,6 +196,6 @@ def test_sampled_rows_of_all_types_of_columns(deny: tuple[str, ...]) -> None:
         numbers = [int(value) for value in found["int"][1]]
         assert len(set(numbers)) == len(numbers) >= 64
         for name in found:
-            values = [data[name][number] for number in numbers]  # type: ignore[index]  # a list
+            values = [data[name][number] for number in numbers]
             expected = [code(value) for value in values] if name == "text" else values
             assert found[name][1] == expected

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlspan.captured import Schema
 from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
-from mlspan.inputs.base import Block, Indices, Numbers, Selected, matrices, together
+from mlspan.inputs.base import Block, Indices, Numbers, Selected, matrices, row_of, together
 
 _NUMBERS: Final = ("int", "uint", "float", "double", "halffloat")
 _WITHOUT_COPY: Final = frozenset(
@@ -46,17 +46,7 @@ class TableSource:
     def row(self, codes: TextCodes, selection: Selected) -> tuple[Schema, Sequence[float]] | None:
         """Schema and cells of the only row, of whose columns all are selected; None: see `read`."""
         types = [_ROW_TYPES.get(kind) for kind in self._kinds]
-        if None in types:
-            return None
-        cells: list[float] = []
-        for slot, (kind, column) in enumerate(zip(types, self._table.columns, strict=True)):
-            value = column[0].as_py()
-            if kind is CATEGORICAL:
-                selection.known[slot] = kind
-                cells.append(codes[value])
-            else:
-                cells.append(np.nan if value is None else value)
-        return selection.schema(types), cells
+        return row_of(types, (column[0].as_py() for column in self._table.columns), codes, selection)
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
         """One matrix for all numbers of a dtype that lie there as numpy has them, one block for each other column."""
@@ -90,7 +80,7 @@ _last: tuple[Any, tuple[tuple[str, ...], list[str], int]] = (None, ((), [], 0))
 
 def _described(schema: Any) -> tuple[tuple[str, ...], list[str], int]:
     """Names, types and number of columns that cost Python work."""
-    global _last  # noqa: PLW0603
+    global _last  # noqa: PLW0603 - of the table before, which most likely had the same columns
     last, found = _last
     if last is not None and schema.equals(last):
         return found

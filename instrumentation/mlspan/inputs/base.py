@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan.captured import Schema
-from mlspan.columns import Values
+from mlspan.columns import CATEGORICAL, TextCodes, Values
 
 Indices: TypeAlias = NDArray[np.intp]
 
@@ -63,6 +63,19 @@ class Selected(Protocol):
 
     def schema(self, types: Sequence[str | None]) -> Schema:
         """The schema of the columns with these types."""
+
+
+def row_of(
+    types: Sequence[str | None], values: Iterable[Any], codes: TextCodes, selection: Selected
+) -> tuple[Schema, list[float]] | None:
+    """Schema and cells of a single row of Python values; None where a column's type (None) does not tell all."""
+    if None in types:
+        return None
+    cells = [
+        codes[value] if kind is CATEGORICAL else np.nan if value is None else value
+        for kind, value in zip(types, values, strict=True)
+    ]
+    return selection.schema(types), cells
 
 
 class Source(Protocol):

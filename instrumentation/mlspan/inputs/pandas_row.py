@@ -44,7 +44,7 @@ def _category(values: Any, codes: TextCodes) -> float:
     return codes.of_category(values.codes.item(), values.categories)
 
 
-def _number(values: Any, codes: TextCodes) -> float:  # noqa: ARG001 - as the others
+def _number(values: Any, codes: TextCodes) -> float:  # noqa: ARG001 - one signature for all readers
     return number_of(values[0])
 
 
@@ -87,8 +87,6 @@ def read_row(
         elif reader in _READERS:
             place = int(places[0])
             types[place] = _READERS[reader][0]
-            if reader == STRING:
-                known[place] = CATEGORICAL
             cells[place] = _reader(part)(values, codes)
         elif reader in (BOOL, TIME):
             kind = BOOLEAN if reader == BOOL else NUMERIC

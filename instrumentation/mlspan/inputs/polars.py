@@ -10,7 +10,7 @@ import numpy as np
 
 from mlspan.captured import Schema
 from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
-from mlspan.inputs.base import Block, Indices, Numbers, Selected, matrices, together
+from mlspan.inputs.base import Block, Indices, Numbers, Selected, matrices, row_of, together
 
 _NUMBERS: Final = frozenset(
     {"Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"}
@@ -39,16 +39,7 @@ class PolarsSource:
     def row(self, codes: TextCodes, selection: Selected) -> tuple[Schema, Sequence[float]] | None:
         """Schema and cells of the only row, of whose columns all are selected; None: see `read`."""
         types = [_ROW_TYPES.get(kind) for kind in self._kinds]
-        if None in types:
-            return None
-        cells: list[float] = []
-        for slot, (kind, value) in enumerate(zip(types, self._frame.row(0), strict=True)):
-            if kind is CATEGORICAL:
-                selection.known[slot] = kind
-                cells.append(codes[value])
-            else:
-                cells.append(np.nan if value is None else value)
-        return selection.schema(types), cells
+        return row_of(types, self._frame.row(0), codes, selection)
 
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
         """One matrix for all numbers of a dtype, one block for each other column."""

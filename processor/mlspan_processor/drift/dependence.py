@@ -108,11 +108,11 @@ def design_effect(layout: Layout, cells: NDArray[Any]) -> Floats:
     return _effects(found, sums.pairs)
 
 
-def of_window(own: Floats, reference: Floats, rows: Floats) -> Floats:
+def of_window(own: float | Floats, reference: float | Floats, rows: float | Floats) -> Floats:
     """What is believed of a window's rows: their own design effects, of a short window at least the reference's.
 
     Args:
-        own, reference: (n_features,) design effects.
+        own, reference: design effects, one or (n_features,).
         rows: of the window, any shape that broadcasts.
     """
     theirs = np.minimum(reference, MAX_REFERENCE_DEPENDENCE)

@@ -133,9 +133,9 @@ def judge(
     """
     layout = table.layout
     drift = measure(table)
-    theirs = np.minimum(dependence if reference_dependence is None else reference_dependence, MAX_REFERENCE_DEPENDENCE)
-    own = of_window(np.asarray(dependence), theirs, table.window_rows)
-    whole = table.window_rows / own, table.reference_rows / theirs
+    reference = dependence if reference_dependence is None else reference_dependence
+    own = of_window(dependence, reference, table.window_rows)
+    whole = table.window_rows / own, table.reference_rows / np.minimum(reference, MAX_REFERENCE_DEPENDENCE)
     reasons = _reasons(table, limits, drift)
     decided = np.array([not reason for reason in reasons], bool)
     present = tuple(

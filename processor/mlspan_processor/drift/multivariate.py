@@ -192,13 +192,10 @@ class Multivariate:
     def _judged(self, blocks: Iterator[NDArray[np.float32]], weights: Floats, level: float) -> MultivariateJudgement:
         own = moments_of(blocks, weights, self._whitening, self._distance, self._distance_scores)
         ours = self._reference
-        rows = np.asarray(own.rows)
         own = replace(
             own,
-            dependence=of_window(own.dependence, ours.dependence, rows),
-            distance_dependence=float(
-                of_window(np.asarray(own.distance_dependence), np.asarray(ours.distance_dependence), rows)
-            ),
+            dependence=of_window(own.dependence, ours.dependence, own.rows),
+            distance_dependence=float(of_window(own.distance_dependence, ours.distance_dependence, own.rows)),
         )
         if own.worth < MIN_WORTH:
             reason = (
