@@ -139,13 +139,18 @@ class _Sender:
                     self.lost(chunk.items, "retries", error)
                     return error
                 self._retries.add(1)
-                _log.info('exporter "%s" tries again in %.1f s: %s', self.name, wait, error)
+                _log.info('exporter "%s" tries again in %.1f s: %s', self.name, wait, self._why(error))
                 self._pause(wait)
 
     def lost(self, items: int, reason: str, error: Exception) -> None:
         """Count and log items that will not be sent."""
         self._failed(reason).add(items)
-        _log.error('exporter "%s" lost %d %s (%s): %s', self.name, items, SIGNALS[self.signal].items, reason, error)
+        what = SIGNALS[self.signal].items
+        _log.error('exporter "%s" lost %d %s (%s): %s', self.name, items, what, reason, self._why(error))
+
+    def _why(self, error: Exception) -> str:
+        """The error's text, without the exporter's name that the line has already."""
+        return str(error).removeprefix(f"{self.name}: ")
 
     def _failed(self, reason: str) -> Counter:
         return self._telemetry.items(

@@ -11,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from mlspan.profile import from_json
+from mlspan_exporters.testing import FakeOtlpGrpc
 from mlspan_processor.cli import main
 from mlspan_processor.cli.client import Client, ClientError
 from mlspan_processor.records import RetryableError
@@ -198,6 +199,17 @@ def test_client_waits_as_long_as_it_is_asked(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(ClientError, match="did not take it in 6 attempts: 503: busy"):
             client.post("/v1/labels", b'{"prediction_id":"a","label":1}', "application/x-ndjson")
     assert waits == [7.0] * 5
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_client_at_the_port_of_grpc(method: str) -> None:
+    """It says at once which port was meant, instead of trying again."""
+    waits: list[float] = []
+    with FakeOtlpGrpc() as backend:
+        client = Client(f"http://{backend.endpoint}", waits.append)
+        with pytest.raises(ClientError, match=r"does not speak HTTP/1\.1; gRPC's port \(4317\)\?"):
+            client.get("/v1/models") if method == "get" else client.post("/v1/labels", b"{}", "application/json")
+    assert not waits
 
 
 def test_client_needs_a_url() -> None:

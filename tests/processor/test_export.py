@@ -91,16 +91,17 @@ def test_a_retryable_failure_is_tried_again_until_it_passes() -> None:
     assert one.sent() == 2
 
 
-def test_retries_end_after_max_elapsed_time() -> None:
-    """What a dead backend never takes is dropped and counted."""
+def test_retries_end_after_max_elapsed_time(caplog: pytest.LogCaptureFixture) -> None:
+    """What a dead backend never takes is dropped, counted and logged; the line names the exporter once."""
     one = Setup(retry=Retry.model_validate({"randomization_factor": 0, "max_elapsed_time": "20s"}))
-    one.exporter.answers = [RetryableError("down") for _ in range(50)]
+    one.exporter.answers = [RetryableError("fake: down") for _ in range(50)]
     one.queued.start()
     one.queued.consume(trace_chunk(2))
     one.queued.consume(trace_chunk(1))
     until(lambda: one.lost("retries") == 3)
     one.queued.shutdown(5)
     assert one.sent() == 0
+    assert 'exporter "fake" lost 2 spans (retries): down' in caplog.messages
     # 5 s, 7.5 s; 11.25 s more would exceed 20 s: three attempts each.
     assert one.exporter.calls.count("export") == 6
 
@@ -417,7 +418,7 @@ def test_backoff_without_end() -> None:
 def test_what_waited_between_attempts_is_told_at_the_end() -> None:
     """Items that a worker gives up when the time is over are in the number of lost ones."""
     exporter, telemetry = FakeExporter(), Telemetry()
-    exporter.answers = [RetryableError("down") for _ in range(100)]
+    exporter.answers = [RetryableError("fake: down") for _ in range(100)]
     settings = Queued(sending_queue=SendingQueue(num_consumers=1))
     queued = QueuedExporter(exporter, "fake", Signal.TRACES, settings, telemetry)
     queued.start()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from http.client import BadStatusLine
 from typing import Any
 
 import orjson
@@ -46,6 +47,11 @@ class Client:
             try:
                 response = self._pool.request(method, self._endpoint + path, **options)
             except urllib3.exceptions.HTTPError as error:
+                if any(isinstance(part, BadStatusLine) for part in error.args):
+                    raise ClientError(
+                        f"\"{self._endpoint}\" does not speak HTTP/1.1; gRPC's port (4317)? The processor's HTTP port "
+                        "is 4318 unless configured otherwise"
+                    ) from None
                 if method == "GET" or isinstance(error, urllib3.exceptions.NewConnectionError):
                     raise ClientError(
                         f'cannot reach "{self._endpoint}" ({_reason(error)}); is "mlspan run" running there?'
