@@ -38,18 +38,24 @@ def split(chunk: Chunk, size: Sizer, max_size: int) -> list[Chunk]:
         request = one.request.FromString(chunk.data)
     except DecodeError:
         return [chunk]  # the backend will say what is wrong with it
-    flat = list(_flat(request, one.containers))
+    flat = list(flat_items(request, one.containers))
     if len(flat) < 2:
         return [chunk]
     middle = len(flat) // 2
-    return [part for half in (flat[:middle], flat[middle:]) for part in split(_rebuilt(chunk, half), size, max_size)]
+    return [part for half in (flat[:middle], flat[middle:]) for part in split(rebuilt(chunk, half), size, max_size)]
 
 
-_Item = tuple[Any, Any, Any]
+Item = tuple[Any, Any, Any]
 """Resource container, scope container, item."""
 
 
-def _flat(request: Any, containers: tuple[str, str, str]) -> list[_Item]:
+def flat_items(request: Any, containers: tuple[str, str, str]) -> list[Item]:
+    """All items with what they stand in.
+
+    Args:
+        request: parsed.
+        containers: as `SignalType` has them.
+    """
     outer, inner, items = containers
     return [
         (resource, scope, item)
@@ -59,7 +65,7 @@ def _flat(request: Any, containers: tuple[str, str, str]) -> list[_Item]:
     ]
 
 
-def _rebuilt(chunk: Chunk, flat: Sequence[_Item]) -> Chunk:
+def rebuilt(chunk: Chunk, flat: Sequence[Item]) -> Chunk:
     """Serialise some of a request's items under copies of their resources and scopes."""
     one = SIGNALS[chunk.signal]
     outer, inner, items = one.containers

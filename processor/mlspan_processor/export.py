@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from mlspan_processor.bad_ids import without_bad_ids
 from mlspan_processor.config.schema import Queued
 from mlspan_processor.records import (
     Chunk,
@@ -100,14 +101,18 @@ class _Sender:
         self._sent = telemetry.items("mlspan_exporter_sent_{items}", signal, exporter=name)
         self._retries = telemetry.counter("mlspan_exporter_retries", exporter=name)
 
-    def once(self, chunk: Chunk) -> None:
-        """One attempt; raise RetryableError (not counted) or PermanentError (counted)."""
+    def once(self, chunk: Chunk) -> Chunk | None:
+        """One attempt; what is to be sent in its place; raise RetryableError (not counted) or PermanentError
+        (counted)."""
         try:
             result = self._exporter.export(chunk, self.settings.timeout)
         except RetryableError:
             raise
         except PermanentError as error:
-            self.lost(chunk.items, "permanent", error)
+            rest = without_bad_ids(chunk)
+            self.lost(chunk.items - (rest.items if rest else 0), "permanent", error)
+            if rest and rest.items:
+                return rest
             raise
         except Exception as error:
             self._failed("error").add(chunk.items)
@@ -119,6 +124,7 @@ class _Sender:
             self.lost(rejected, "rejected", PermanentError(result.message))
         elif result.message:
             _log.warning('exporter "%s": the backend warns: %s', self.name, result.message)
+        return None
 
     def send(self, chunk: Chunk) -> ItemError | None:
         """Try until it is sent (None) or lost, which is counted; return why."""
@@ -126,8 +132,10 @@ class _Sender:
         started = self._clock()
         while True:
             try:
-                self.once(chunk)
-                return None
+                rest = self.once(chunk)
+                if rest is None:
+                    return None
+                chunk = rest
             except PermanentError as error:
                 return error
             except RetryableError as error:
@@ -139,8 +147,11 @@ class _Sender:
                     self.lost(chunk.items, "retries", error)
                     return error
                 self._retries.add(1)
+                is_draining = self.draining.is_set()
+                if is_draining:
+                    wait = min(wait, _DRAIN_WAIT_SECONDS)
                 _log.info('exporter "%s" tries again in %.1f s: %s', self.name, wait, self._why(error))
-                self._pause(wait)
+                self._sleep(self.abandoned if is_draining else self.draining, wait)
 
     def lost(self, items: int, reason: str, error: Exception) -> None:
         """Count and log items that will not be sent."""
@@ -161,12 +172,6 @@ class _Sender:
     def lost_in_shutdown(self) -> float:
         """Items whose time was up, in the queue or between two attempts."""
         return self._lost_in_shutdown.value
-
-    def _pause(self, seconds: float) -> None:
-        if self.draining.is_set():
-            self._sleep(self.abandoned, min(seconds, _DRAIN_WAIT_SECONDS))
-        else:
-            self._sleep(self.draining, seconds)
 
 
 class DirectExporter:
@@ -189,7 +194,9 @@ class DirectExporter:
     def consume(self, chunk: Chunk) -> None:
         """Send; raise RetryableError or PermanentError."""
         if not self._retried:
-            self._sender.once(chunk)
+            rest: Chunk | None = chunk
+            while rest is not None:
+                rest = self._sender.once(rest)
             return
         error = self._sender.send(chunk)
         if error is not None:
