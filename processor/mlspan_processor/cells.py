@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mlspan.payload import PREDICTION_CLASS, PREDICTION_NUMBER
 from mlspan.profile import CATEGORICAL, FeatureProfile, Profile, cell_costs, cells_of
 from mlspan_processor.drift import Layout
+from mlspan_processor.outputs import answers_of, outputs_of, unpacked
 from mlspan_processor.rows import Block
 from mlspan_processor.scopes import Schema
 
@@ -74,7 +75,8 @@ class Reference:
 
     Attributes:
         profile: the profile.
-        layout: cells of its features, then of "prediction" and "score" where it has them.
+        layout: cells of its features, then of its answers: "prediction", or one for each of several outputs; "score".
+        n_outputs: how many of these answers are of several outputs.
         edges: (n_inputs, most) float32 of the numeric inputs, filled up with +inf.
         costs: (n_cells,) float32 how unusual each cell is.
         n_inputs: features that are inputs: the first ones of the layout.
@@ -83,8 +85,9 @@ class Reference:
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
-        extra = [feature for feature in (profile.prediction, profile.score) if feature is not None]
+        extra = [feature for feature in (profile.prediction, *profile.outputs, profile.score) if feature is not None]
         self.features: tuple[FeatureProfile, ...] = (*profile.features, *extra)
+        self.n_outputs = len(profile.outputs)
         self.layout = Layout(self.features)
         self.n_inputs = len(profile.features)
         self.n_input_cells = int(self.layout.starts[self.n_inputs]) if extra else self.layout.n_cells
@@ -170,9 +173,34 @@ class Reference:
                     nats = distance[which, rows] / self._reach[side][inputs[which]]
                     costs[np.array(places, np.intp)[which], rows] += np.minimum(nats, MAX_DISTANCE_NATS)
 
-    def prediction_cells(self, block: Block) -> NDArray[np.intp] | None:
-        """The layout cell (n_rows,) of each single answer, or None where the reference has none of this
-        kind."""
+    def answer_cells(self, block: Block) -> list[NDArray[np.intp] | None]:
+        """The layout cells (n_rows,) of each kind of answer, in the layout's order; None: the block has none of it."""
+        found: list[NDArray[np.intp] | None] = []
+        if self.profile.prediction is not None:
+            found.append(self._prediction_cells(block))
+        if self.n_outputs:
+            found += self._output_cells(block, self.n_inputs + len(found))
+        if self.profile.score is not None:
+            found.append(self._score_cells(block))
+        return found
+
+    def _output_cells(self, block: Block, first: int) -> list[NDArray[np.intp] | None]:
+        outputs = outputs_of(block)
+        if not outputs:
+            return [None] * self.n_outputs
+        held = unpacked(answers_of(block)[0], len(outputs))
+        where = {f"prediction {name}": k for k, name in enumerate(outputs)}
+        cells: list[NDArray[np.intp] | None] = [None] * self.n_outputs
+        for i, feature in enumerate(self.profile.outputs):
+            k = where.get(feature.name)
+            if k is not None:
+                start, missing = (int(ends[first + i]) for ends in (self.layout.starts, self.layout.missing))
+                # The cells of "0" and of "1" come first.
+                cells[i] = np.where(np.isnan(held[:, k]), missing, start + (held[:, k] > 0))
+        return cells
+
+    def _prediction_cells(self, block: Block) -> NDArray[np.intp] | None:
+        """Of each single answer."""
         feature = self.profile.prediction
         if feature is None or block.predictions.shape[1] != 1:
             return None
@@ -185,8 +213,8 @@ class Reference:
             return start + cells_of(feature, np.ascontiguousarray(flat))
         return None
 
-    def score_cells(self, block: Block) -> NDArray[np.intp] | None:
-        """The layout cell (n_rows,) of each last score, or None where the reference has none of this kind."""
+    def _score_cells(self, block: Block) -> NDArray[np.intp] | None:
+        """Of each last score."""
         feature = self.profile.score
         if feature is None or not block.scores.shape[1] or block.score_kind != self.profile.score_kind:
             return None

@@ -12,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan.payload import PREDICTION_CLASS, PREDICTION_NONE
+from mlspan.payload import PREDICTION_CLASS, PREDICTION_NONE, PREDICTION_NUMBER
 from mlspan.profile import NO_PREDICTION, Profile, build_profile
+from mlspan_processor.outputs import answers_of, outputs_of, unpacked
 from mlspan_processor.rows import Block
 from mlspan_processor.scopes import Schema
 
@@ -35,6 +36,8 @@ class Learner:
         self._wanted = rows
         self._schema = None
         self._prediction_kind = PREDICTION_NONE
+        # Of a multilabel model: its outputs; answers are then packed (outputs.py).
+        self._outputs: tuple[str, ...] = ()
         self._score_kind = 0
         self._columns: list[NDArray[np.uint32]] = []
         self._predictions: list[NDArray[Any] | None] = []
@@ -71,12 +74,15 @@ class Learner:
             np.full(len(part), nothing) if known is None else known
             for part, known in zip(self._weights, self._predictions, strict=True)
         ]
+        answers = np.concatenate(predictions)
+        held = unpacked(answers, len(self._outputs)).T if self._outputs else ()
         return build_profile(
             np.ascontiguousarray(np.concatenate(self._columns, axis=1).T),
             self._schema.names,
             self._schema.types,
-            predictions=np.concatenate(predictions),
+            predictions=None if self._outputs else answers,
             prediction_kind=self._prediction_kind,
+            outputs=dict(zip(self._outputs, held, strict=True)),
             scores=scores if np.isfinite(scores).any() else None,
             score_kind=self._score_kind,
             weights=np.concatenate(self._weights),
@@ -96,6 +102,7 @@ class Learner:
         return {
             "schema": [list(schema.model or ()), schema.task, schema.classes, schema.names, schema.types],
             "kinds": [self._prediction_kind, self._score_kind],
+            "outputs": list(self._outputs),
             "columns": self._columns[0][:, first:until],
             "predictions": None if answers is None else answers[first:until],
             "scores": self._scores[0][first:until],
@@ -119,6 +126,7 @@ class Learner:
         elif self._schema.names != tuple(columns) or self._schema.types != tuple(types):
             raise ValueError("other columns")
         self._prediction_kind, self._score_kind = fields["kinds"]
+        self._outputs = tuple(fields.get("outputs", ()))
         self._append(cells, None if answers is None else np.array(answers), np.array(scores), np.array(weights))
 
     def _join(self) -> None:
@@ -175,6 +183,11 @@ class Learner:
     def _answers(self, block: Block) -> NDArray[Any] | None:
         """(n_rows,) answers of the reference's kind, as indices of its classes; None for a block without any."""
         assert self._schema is not None
+        outputs = outputs_of(block)
+        if outputs and self._prediction_kind == PREDICTION_NONE:
+            self._prediction_kind, self._outputs = PREDICTION_NUMBER, outputs
+        if outputs or self._outputs:
+            return answers_of(block)[0] if outputs == self._outputs else None
         kind = block.prediction_kind if block.predictions.shape[1] == 1 else PREDICTION_NONE
         if self._prediction_kind == PREDICTION_NONE:
             self._prediction_kind = kind

@@ -114,7 +114,7 @@ class Model:
         self.given = profile
         self._count_against(profile)
         # A profile of the features alone (from a fit) leaves what the model answers to be learnt.
-        self.learner = Learner(self._learn_rows) if profile.prediction is None else None
+        self.learner = Learner(self._learn_rows) if profile.prediction is None and not profile.outputs else None
 
     def set_learnt(self, profile: Profile) -> None:
         """Count against what was learnt; of a profile that was given, only the answers were missing."""
@@ -124,6 +124,7 @@ class Model:
                 given,
                 classes=profile.classes or given.classes,
                 prediction=profile.prediction,
+                outputs=profile.outputs,
                 score=profile.score,
                 score_kind=profile.score_kind,
             )
@@ -204,7 +205,7 @@ class Model:
         step = max(1, _VALUES_AT_ONCE // max(1, len(binding.features)))
         panes = times // self._width
         whole = bool(used.all())
-        predictions, scores = reference.prediction_cells(block), reference.score_cells(block)
+        answers = [extra for extra in reference.answer_cells(block) if extra is not None]
         numeric = [i for i, index in enumerate(binding.features) if reference.features[index].codes is None]
         inputs = np.array([binding.features[i] for i in numeric], np.intp)
         for start in range(0, n, step):
@@ -228,9 +229,8 @@ class Model:
                 if len(cells):
                     stats.add_cells(cells[:, at], w)
                     stats.add_moments(inputs, values[:, at], w)
-                for extra in (predictions, scores):
-                    if extra is not None:
-                        stats.add_cells(extra[rows][at], w)
+                for extra in answers:
+                    stats.add_cells(extra[rows][at], w)
         return Observed(sums, np.concatenate(first_costs, axis=1))
 
     def answers(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.float32] | None, int] | None:

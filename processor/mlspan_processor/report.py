@@ -78,7 +78,7 @@ def _drift(model: Model, start: int | None, end: int | None) -> dict[str, Any]:
         finite = counts.finite[i] if is_input else 0.0
         row: dict[str, Any] = {
             "name": feature.name,
-            "kind": "input" if is_input else feature.name,
+            "kind": "input" if is_input else feature.name.partition(" ")[0],
             "type": feature.type,
             "rows": float(drift.rows[i]),
             "effect": _number(drift.effect[i]),

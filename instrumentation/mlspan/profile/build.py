@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan.payload import PREDICTION_NONE, PREDICTION_NUMBER, SCORE_NONE
+from mlspan.payload import PREDICTION_CLASS, PREDICTION_NONE, PREDICTION_NUMBER, SCORE_NONE
 from mlspan.profile.cells import (
     BINS,
     CATEGORICAL,
@@ -45,6 +45,7 @@ def build_profile(
     *,
     predictions: NDArray[Any] | None = None,
     prediction_kind: int = PREDICTION_NONE,
+    outputs: Mapping[str, NDArray[Any]] | None = None,
     scores: NDArray[Any] | None = None,
     score_kind: int = SCORE_NONE,
     weights: NDArray[Any] | None = None,
@@ -61,9 +62,10 @@ def build_profile(
     Args:
         cells: (n_rows, n_columns) uint32 or float32 bits, as in a payload; at least one row.
         names, types: of the columns.
-        predictions: (n_rows,) or (n_rows, 1) int32 class indices or float32; several outputs have no profile.
-            Rows without an answer hold NO_PREDICTION or NaN and are left out of its profile.
+        predictions: (n_rows,) or (n_rows, 1) int32 class indices or float32. Rows without an answer hold NO_PREDICTION
+            or NaN and are left out of its profile.
         prediction_kind, score_kind: as in a payload.
+        outputs: of a multilabel model, by output: (n_rows,) 0 or 1, NaN for rows without an answer.
         scores: (n_rows, n_scores) float32; the last column gets a profile, of the rows where it is not NaN.
         weights: (n_rows,) how many rows each stands for; None for 1.
         labels: readable text of category codes, by feature name.
@@ -102,6 +104,7 @@ def build_profile(
         score_kind=SCORE_NONE if scores is None else score_kind,
         anomaly=_anomaly(sums) if features else None,
         weights=Weights(float(w.sum()), float((w * w).sum())),
+        outputs=tuple(_output(name, held, w) for name, held in (outputs or {}).items()),
         performance=dict(performance or {}),
     )
 
@@ -177,6 +180,14 @@ def _prediction(
     counts = _count(cells, w, m + 3)
     codes = np.arange(1, m + 1, dtype=np.uint32)
     return FeatureProfile("prediction", CATEGORICAL, None, codes, classes, counts)
+
+
+def _output(name: str, held: NDArray[Any], w: NDArray[np.float64]) -> FeatureProfile:
+    """How often one of several outputs holds."""
+    indices = np.where(np.isnan(held), NO_PREDICTION, held > 0).astype(np.int32)
+    found = _prediction(indices, PREDICTION_CLASS, w, ("0", "1"))
+    assert found is not None
+    return replace(found, name=f"prediction {name}")
 
 
 def _score(scores: NDArray[Any] | None, w: NDArray[np.float64]) -> FeatureProfile | None:

@@ -116,6 +116,7 @@ class Profile:
         source: where it comes from, for people: "file train.parquet", "fit", "first 5000 rows".
         features: one profile a captured column.
         prediction: distribution of the answers (classes or numbers), or None.
+        outputs: of a model with several outputs, in its place: how often each holds; named "prediction <output>".
         score: distribution of the last class's score, or None; `score_kind` says of which kind.
         anomaly: how unusual the reference's own rows are, or None without features.
         performance: evaluated figures by metric name ("accuracy": 0.91); empty when there were no labels.
@@ -135,6 +136,7 @@ class Profile:
     anomaly: Anomaly | None
     weights: Weights
     performance: Mapping[str, float] = field(default_factory=dict)
+    outputs: tuple[FeatureProfile, ...] = ()
 
 
 def cells_of(feature: FeatureProfile, column: NDArray[Any]) -> NDArray[np.intp]:

@@ -49,6 +49,7 @@ def to_json(profile: Profile) -> str:
             if anomaly is None
             else {"values": anomaly.values.tolist(), "tails": anomaly.tails.tolist(), "scale": anomaly.scale},
             "prediction": _feature_to_dict(profile.prediction),
+            "outputs": [_feature_to_dict(feature) for feature in profile.outputs],
             "score": _feature_to_dict(profile.score),
             "score_kind": profile.score_kind,
             "features": [_feature_to_dict(feature) for feature in profile.features],
@@ -91,6 +92,8 @@ def from_json(text: str) -> Profile:
         score_kind=score_kind,
         anomaly=None if anomaly is None else _anomaly_from(anomaly),
         weights=Weights(weights.number("total"), weights.number("squares")),
+        # Files of before have none.
+        outputs=tuple(_feature_from(node) for node in root.nodes("outputs")) if "outputs" in root else (),
         performance={key: root.node("performance").number(key) for key in root.node("performance")},
     )
 

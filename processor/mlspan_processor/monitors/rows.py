@@ -134,15 +134,10 @@ def _rows(
 ) -> Rows:
     n = block.n_rows
     cells = [reference.cells(block, slice(0, n))]
-    for extra, feature in (
-        (reference.prediction_cells(block), reference.profile.prediction),
-        (reference.score_cells(block), reference.profile.score),
-    ):
-        if feature is not None:
-            # Without an answer a row counts as missing one, for neighbourhood only.
-            place = reference.n_inputs + len(cells) - 1
-            nothing = np.full(n, reference.layout.missing[place])
-            cells.append((nothing if extra is None else extra)[None].astype(np.int32))
+    for place, extra in enumerate(reference.answer_cells(block), reference.n_inputs):
+        # Without an answer a row counts as missing one, for neighbourhood only.
+        nothing = np.full(n, reference.layout.missing[place])
+        cells.append((nothing if extra is None else extra)[None].astype(np.int32))
     answers, scores = np.full(n, np.nan), None
     traces, spans = np.full((n, 2), _NONE), np.full(n, _NONE)
     if predictions is not None:
