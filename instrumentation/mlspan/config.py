@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 PREFIX: Final = "OTEL_INSTRUMENTATION_ML_"
-MAX_SCHEMAS: Final = 256
+MAX_SCHEMAS: Final = 2_048
 """Tracers a process may hold: one for each model version and set of captured columns."""
 
 PAYLOAD_OPERATIONS: Final = frozenset(

@@ -169,13 +169,13 @@ class Emitter:
         span = tracer.start_span(last[4], context, attributes=last[5])
         call = OtherCall(span) if is_other else Call(span)
         if not span.is_recording():
-            entry.is_sampled = True
+            entry.refused()
             return call
         if captured is None:
             captured = capture_input(X, state.feature_names, settings, self.budget, state.answer_bytes)
             if captured.schema is not schema:
                 # What the scope says of the columns must be true of the payload: this one call carries none.
-                entry.schema = captured.schema
+                entry.change(captured.schema)
                 captured = Input(captured.rows, captured.columns, error=COLUMNS_CHANGED)
         if tracer is models.overflow:
             captured = Input(captured.rows, captured.columns)

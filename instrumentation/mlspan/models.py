@@ -25,6 +25,8 @@ from mlspan.slow import Latencies
 
 SCOPE: Final = "mlspan"
 FINGERPRINT_PREFIX: Final = "fp-"
+MAX_CHANGES: Final = 2
+"""Times that a model under a sampler may have other columns than its call before, until that is taken as usual."""
 
 
 class Registration:
@@ -160,10 +162,14 @@ class Entry:
         schema: of the last recorded call that carried rows.
         last: state, schema and operation of the last span, with its tracer, name and first attributes.
         is_sampled: a sampler refused a span of this model, so it is asked before the input is read.
+        changes: how often the columns were others than the last call's where it was asked first.
+        generation: fits that were noticed.
         steps: levels of child spans for its parts.
     """
 
-    __slots__ = ("fitted", "fitting", "is_sampled", "last", "model", "parts", "schema", "steps")
+    __slots__ = (
+        *("changes", "fitted", "fitting", "generation", "is_sampled", "last", "model", "parts", "schema", "steps"),
+    )
 
     def __init__(self, model: "Callable[[], object]", steps: int = 0) -> None:
         self.model = model
@@ -174,6 +180,24 @@ class Entry:
         self.schema: Schema | None = None
         self.last: tuple[State, Schema | None, str, Tracer, str, dict[str, Any]] | None = None
         self.is_sampled = False
+        self.changes = 0
+        self.generation = 0
+
+    def refused(self) -> None:
+        """A sampler refused a span of this model."""
+        self.is_sampled = self.changes <= MAX_CHANGES
+
+    def change(self, schema: Schema | None) -> None:
+        """A call had other columns than were expected; a model for which that is usual is read first from then on."""
+        self.schema = schema
+        self.changes += 1
+        if self.changes > MAX_CHANGES:
+            self.is_sampled = False
+
+    def forget(self) -> None:
+        """Look again at the model at its next call."""
+        self.generation += 1
+        self.fitted = None
 
 
 class Models:
@@ -189,7 +213,8 @@ class Models:
         self._settings = settings
         self._tracer_provider = tracer_provider
         self._containers: dict[int, set[int]] = {}
-        self._tracers = 0
+        # By what the scope says. The provider keeps them all, too, so that none can be given back.
+        self._tracers: dict[object, Tracer] = {}
         self._lock = threading.Lock()
         # Taken also by the end of a model's life, which may come in the middle of anything.
         self._holding = threading.RLock()
@@ -216,15 +241,18 @@ class Models:
 
     def fitted(self, entry: Entry, model: object) -> State:
         """Who the fitted model is; looks at the whole model, once per fit."""
+        generation = entry.generation
         told = registration(model)
         version = (told and told.version) or self._settings.model_version
         state = self.describe(model, version or _fingerprint(model))
         if self._settings.capture_content:
             state.classes = _classes(model, state.scope[names.ML_MODEL_TASK], told.classes if told else None)
         state.targets = frozenset(map(id, identity.delegates(model)))
-        entry.fitted = state
         if version is None:
             self._hold(id(model), entry, identity.parts(model))
+        # Of a model that was fitted meanwhile this may be half old, half new: good for this one call.
+        if entry.generation == generation:
+            entry.fitted = state
         return state
 
     def fitting(self, entry: Entry, model: object) -> State:
@@ -236,13 +264,10 @@ class Models:
     def forget(self, model: object) -> None:
         """The model was fitted: look again at it, and at the models that hold it, at their next call."""
         key = id(model)
-        entry = self.entries.get(key)
-        if entry is not None:
-            entry.fitted = None
-        for holder in tuple(self._containers.get(key, ())):
-            entry = self.entries.get(holder)
+        for one in (key, *self._containers.get(key, ())):
+            entry = self.entries.get(one)
             if entry is not None:
-                entry.fitted = None
+                entry.forget()
 
     def fitted_now(self, model: object) -> State | None:
         """Who the model is after a fit that has just ended; kept for its next call."""
@@ -262,19 +287,6 @@ class Models:
         tracer = state.tracers.get(schema)
         if tracer is not None:
             return tracer
-        with self._lock:
-            if self._tracers >= MAX_SCHEMAS:
-                warn_once(
-                    "emit: schemas",
-                    "more than %d model versions and sets of columns: further calls carry no rows. Models that are "
-                    "fitted again and again need a version of yours (OTEL_INSTRUMENTATION_ML_MODEL_VERSION or "
-                    "instrument_model)",
-                    MAX_SCHEMAS,
-                )
-                if self.overflow is None:
-                    self.overflow = self._get_tracer(None)
-                return self.overflow
-            self._tracers += 1
         scope = dict(state.scope)
         if schema is not None:
             scope[names.ML_FEATURE_NAMES] = schema.names
@@ -283,7 +295,23 @@ class Models:
             scope[names.ML_PREDICTION_CLASSES] = state.classes.labels
         if state.classes is not None and state.classes.names:
             scope[names.ML_PREDICTION_OUTPUTS] = state.classes.names
-        tracer = state.tracers[schema] = self._get_tracer(scope)
+        key = tuple(scope.items())
+        with self._lock:
+            tracer = self._tracers.get(key)
+            if tracer is None and len(self._tracers) < MAX_SCHEMAS:
+                tracer = self._tracers[key] = self._get_tracer(scope)
+            if tracer is None:
+                warn_once(
+                    "emit: schemas",
+                    "more than %d model versions and sets of columns: calls of further ones carry no rows. "
+                    "Models that are fitted again and again need a version of yours "
+                    "(OTEL_INSTRUMENTATION_ML_MODEL_VERSION or instrument_model)",
+                    MAX_SCHEMAS,
+                )
+                if self.overflow is None:
+                    self.overflow = self._get_tracer(None)
+                return self.overflow
+        state.tracers[schema] = tracer
         return tracer
 
     def _get_tracer(self, scope: dict[str, Any] | None) -> Tracer:

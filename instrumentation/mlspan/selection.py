@@ -40,7 +40,19 @@ class Selection:
     """
 
     __slots__ = (
-        *("_schemas", "boolean", "is_whole", "known", "names", "numeric", "plan", "positions", "source", "width"),
+        *(
+            "_numeric",
+            "_schemas",
+            "boolean",
+            "is_whole",
+            "known",
+            "names",
+            "numeric",
+            "plan",
+            "positions",
+            "source",
+            "width",
+        ),
     )
 
     def __init__(
@@ -54,6 +66,7 @@ class Selection:
         self.numeric = Schema(names, (NUMERIC,) * len(names))
         self.boolean = Schema(names, (BOOLEAN,) * len(names))
         self._schemas: dict[tuple[str | None, ...], Schema] = {}
+        self._numeric: set[int] = set()
         self.is_whole = False
         self.plan: Any = None
 
@@ -62,15 +75,30 @@ class Selection:
         key = tuple(types)
         schema = self._schemas.get(key)
         if schema is None:
-            kept = [(name, kind) for name, kind in zip(self.names, key, strict=True) if kind is not None]
-            schema = Schema(tuple(name for name, _ in kept), tuple(kind for _, kind in kept))
-            for slot, found in enumerate(key):
-                if found == CATEGORICAL:  # and stays so where a value is missing and the dtype says nothing
-                    self.known[slot] = found
+            settled = self._settled(key)
+            schema = self._schemas.get(settled)
+            if schema is None:
+                kept = [(name, kind) for name, kind in zip(self.names, settled, strict=True) if kind is not None]
+                schema = Schema(tuple(name for name, _ in kept), tuple(kind for _, kind in kept))
             if len(self._schemas) >= MAX_SCHEMAS:
                 self._schemas.clear()
-            self._schemas[key] = schema
+            self._schemas[key] = self._schemas[settled] = schema
         return schema
+
+    def _settled(self, types: tuple[str | None, ...]) -> tuple[str | None, ...]:
+        """The types; a column that was numeric once stays so where all its values are booleans."""
+        settled = list(types)
+        for slot, found in enumerate(types):
+            if found == CATEGORICAL:  # and stays so where a value is missing and the dtype says nothing
+                self.known[slot] = found
+            elif found == NUMERIC and slot not in self._numeric:
+                self._numeric.add(slot)
+                # They may hold the column as a boolean one.
+                self._schemas.clear()
+                self.plan = None
+            elif found == BOOLEAN and slot in self._numeric:
+                settled[slot] = NUMERIC
+        return tuple(settled)
 
 
 class Selector:

@@ -264,14 +264,14 @@ class NativeCalls:
             return call
         call.span = self._start(state, schema, context, None)
         if not call.span.is_recording():
-            entry.is_sampled = True
+            entry.refused()
             call.captured = None
             return call
         if captured is None:
             captured = capture_input(asked.X, state.feature_names, settings, emitter.budget, state.answer_bytes)
             if captured.schema is not schema:
                 # What the scope says of the columns must be true of the payload: this one call carries none.
-                entry.schema = captured.schema
+                entry.change(captured.schema)
                 captured = Input(captured.rows, captured.columns, error=COLUMNS_CHANGED)
         call.captured = self._within_bounds(state, schema, captured)
         return call
@@ -369,7 +369,7 @@ class NativeCalls:
         call.span = self._start(call.state, call.captured.schema, context, call.since)
         call.since = 0
         if not call.span.is_recording():
-            call.entry.is_sampled = True
+            call.entry.refused()
         return call.span.is_recording()
 
     def _fail(self, method: Predicts, call: NativeCall, context: Context, error: BaseException, end_time: int) -> None:

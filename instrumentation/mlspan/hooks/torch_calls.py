@@ -299,12 +299,12 @@ class TorchCalls:
             return call
         call = TorchCall(self._spans.start(state, schema, operation, context, None), operation, entry)
         if not call.span.is_recording():
-            entry.is_sampled = True
+            entry.refused()
             return call
         if captured is None:
             captured, picked = capture_tensors(X, state, settings, emitter.budget)
             if captured.schema is not schema:
-                entry.schema = captured.schema
+                entry.change(captured.schema)
                 captured, picked = Input(captured.rows, captured.columns, error=COLUMNS_CHANGED), None
         if state.tracers.get(schema) is None:  # the overflow
             captured, picked = Input(captured.rows, captured.columns), None

@@ -155,7 +155,7 @@ class TorchSpans:
             call.span = self.start(state, captured.schema, call.operation, context, call.since)
             call.since = 0
             if not call.span.is_recording():
-                call.entry.is_sampled = True
+                call.entry.refused()
                 if isinstance(prediction, PredictionContext):
                     prediction.clear()
                 return

@@ -1,0 +1,104 @@
+"""Many model objects, versions and types of columns: what they share, and what goes with them."""
+
+import pickle
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+
+from mlspan import runtime
+from tests.instrumentation.conftest import Recorder
+
+Data = tuple[np.ndarray, np.ndarray]
+Hook = Callable[..., Recorder]
+
+
+def carry(recorder: Recorder) -> list[bool]:
+    """Of each span, whether it carries rows."""
+    return ["ml.payload" in (span.attributes or {}) for span in recorder.spans()]
+
+
+def test_objects_of_one_version_share_a_tracer(hook: Hook, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that loads the model anew for each task keeps its rows, also while the ones before live on."""
+    monkeypatch.setattr("mlspan.models.MAX_SCHEMAS", 3)
+    recorder = hook(model_name="fraud", model_version="7")
+    stored = pickle.dumps(LogisticRegression().fit(*data))
+    recorder.spans()
+    loaded = [pickle.loads(stored) for _ in range(10)]
+    for model in loaded:
+        model.predict(data[0][:1])
+    assert carry(recorder) == [True] * 10
+
+
+def test_a_model_after_a_training_job_keeps_its_rows(hooked: Recorder, data: Data) -> None:
+    """Fits have no version, so that they share a tracer; the versions of some hundred folds leave room for more."""
+    for C in range(1, 61):
+        cross_val_score(LogisticRegression(C=float(C)), *data, cv=5)
+    model = LogisticRegression().fit(*data)
+    hooked.spans()
+    model.predict(data[0][:1])
+    assert carry(hooked) == [True]
+
+
+@pytest.mark.parametrize("values", [(True, False, None), (True, False, 1, 2), (None, True, 3.5)])
+def test_booleans_that_are_missing_or_numbers_make_few_schemas(hook: Hook, values: tuple[Any, ...]) -> None:
+    """Frames of one row, made of dictionaries: a column that was numeric once stays so."""
+    recorder = hook(model_name="m", model_version="1")
+    model = DummyClassifier().fit([[0]], [0])
+    recorder.spans()
+    chosen = random.Random(0)
+    for _ in range(300):
+        model.predict(pd.DataFrame([{f"k{j}": chosen.choice(values) for j in range(10)}]))
+    spans = recorder.spans()
+    assert all("ml.payload" in (span.attributes or {}) for span in spans)
+    scopes = [span.instrumentation_scope for span in spans]
+    types = [scope.attributes["ml.feature.types"] for scope in scopes if scope is not None and scope.attributes]
+    # One more for each column that turns out to hold numbers, and then no other.
+    assert len(set(types)) <= 11
+    assert len(set(types[-100:])) == 1
+
+
+def test_a_fit_during_the_first_look_is_not_missed(hook: Hook, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read of a model while another thread fitted it is not kept for later calls."""
+    recorder = hook(operations=["predict"])
+    looking, fitted = threading.Event(), threading.Event()
+
+    class Slow(ClassifierMixin, BaseEstimator):
+        def fit(self, X: Any, y: Any) -> "Slow":
+            self.classes_ = np.unique(y)
+            return self
+
+        def predict(self, X: Any) -> Any:
+            return self.classes_[[0] * len(X)]
+
+    def read(model: object, version: str | None) -> Any:
+        state = describe(model, version)
+        if not fitted.is_set():
+            looking.set()
+            fitted.wait(10)
+        return state
+
+    X, y = data
+    model = Slow().fit(X, np.array(["a", "b"])[y])
+    running = runtime.current()
+    assert running is not None
+    describe = running.emitter.models.describe
+    monkeypatch.setattr(running.emitter.models, "describe", read)
+    serving = threading.Thread(target=model.predict, args=(X[:1],))
+    serving.start()
+    assert looking.wait(10)
+    model.fit(X, np.array(["c", "d"])[y])
+    fitted.set()
+    serving.join()
+    recorder.spans()
+    model.predict(X[:1])
+    [span] = recorder.spans()
+    assert (span.attributes or {})["ml.prediction.class"] == "c"
