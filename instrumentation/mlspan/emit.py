@@ -22,6 +22,7 @@ from mlspan.config import STEPS, Settings
 from mlspan.details import Details, prepare
 from mlspan.encoding import Encoding
 from mlspan.guard import failed, guarded
+from mlspan.identity import has_members
 from mlspan.models import Models, State
 from mlspan.parts import parts_of
 from mlspan.payload import to_text
@@ -141,7 +142,10 @@ class Emitter:
         if method.is_fit:
             state = entry.fitting or models.fitting(entry, model)
         else:
-            state = entry.fitted or models.fitted(entry, model)
+            fitted = entry.fitted
+            if fitted is None or (fitted.members and not has_members(model, fitted.members)):
+                fitted = models.fitted(entry, model)
+            state = fitted
         is_other = bool(kwargs) and method.has_rows and any(kwargs.get(name) is True for name in OTHER_ANSWERS)
         has_rows = method.has_rows and self.settings.capture_content and not is_other
         settings = self.settings if has_rows else self.counts_only

@@ -116,11 +116,49 @@ def parts(model: object) -> tuple[int, ...]:
                 break
             if isinstance(value, (list, tuple, dict)):
                 waiting.append(value)
-            elif _estimator(value) is not None and id(value) not in found:
+            elif _is_part(value) and id(value) not in found:
                 found.add(id(value))
                 waiting.append(value)
     found.discard(id(model))
     return tuple(found)
+
+
+Members = tuple[tuple[str, tuple[int, ...]], ...]
+"""By attribute, `id` of the estimators that it holds."""
+
+
+def members(model: object) -> Members:
+    """The attributes that hold an estimator, or a pipeline's steps: what may be replaced without a fit."""
+    fields = read(model, "__dict__")
+    if not isinstance(fields, dict):
+        return ()
+    found = [(name, (id(value),)) for name, value in list(fields.items()) if _is_part(value)]
+    steps = _steps(fields)
+    return (*found, ("steps", steps)) if steps else tuple(found)
+
+
+def has_members(model: object, known: Members) -> bool:
+    """Whether these are its members still; asked at every call of a model that has any."""
+    fields = model.__dict__
+    for name, ids in known:
+        if (id(fields.get(name)),) != ids and (name != "steps" or _steps(fields) != ids):
+            return False
+    return True
+
+
+def _steps(fields: dict[str, Any]) -> tuple[int, ...]:
+    steps = fields.get("steps")
+    if type(steps) is not list:
+        return ()
+    return tuple([id(step[1]) for step in steps if type(step) is tuple and len(step) == 2])
+
+
+def _is_part(value: object) -> bool:
+    """Whether it is an estimator, or a booster that one holds."""
+    if _estimator(value) is not None:
+        return True
+    kind = type(value)
+    return kind.__name__ == "Booster" and kind.__module__.partition(".")[0] in {"xgboost", "lightgbm"}
 
 
 def _last_step(model: object) -> object | None:

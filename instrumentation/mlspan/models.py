@@ -102,6 +102,7 @@ class State:
 
     Attributes:
         targets: `id` of the model and of the estimators that answer for it.
+        members: the estimators that it holds; of a torch module or a booster none.
         answer_bytes: what the answers to a row took of the last payload.
         answers: what is known of the form of a torch module's output.
         details: how many of its next calls are captured in detail.
@@ -118,6 +119,7 @@ class State:
             "details",
             "feature_names",
             "latencies",
+            "members",
             "name",
             "scope",
             "starts",
@@ -133,6 +135,7 @@ class State:
         self.version = version
         self.scope = scope
         self.classes: Classes | None = None
+        self.members: identity.Members = ()
         self.answer_bytes = ANSWER_BYTES
         self.answers: Any = None
         self.details = 0
@@ -247,6 +250,7 @@ class Models:
         state = self.describe(model, version or _fingerprint(model))
         if self._settings.capture_content:
             state.classes = _classes(model, state.scope[names.ML_MODEL_TASK], told.classes if told else None)
+        state.members = identity.members(model)
         state.targets = frozenset(map(id, identity.delegates(model)))
         if version is None:
             self._hold(id(model), entry, identity.parts(model))

@@ -3,16 +3,21 @@
 import pickle
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
+from opentelemetry.sdk.trace import ReadableSpan
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from mlspan import runtime
 from tests.instrumentation.conftest import Recorder
@@ -102,3 +107,70 @@ def test_a_fit_during_the_first_look_is_not_missed(hook: Hook, data: Data, monke
     model.predict(X[:1])
     [span] = recorder.spans()
     assert (span.attributes or {})["ml.prediction.class"] == "c"
+
+
+class Champion(ClassifierMixin, BaseEstimator):
+    """Answers with the model that it is given."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @property
+    def classes_(self) -> Any:
+        """The model's."""
+        return self.model.classes_
+
+    def predict_proba(self, X: Any) -> Any:
+        """The model's."""
+        return self.model.predict_proba(X)
+
+
+def swapped(case: str, old: Any, new: Any) -> Any:
+    """A holder of the old model; what puts the new one in its place."""
+    if case == "attribute":
+        holder: Any = Champion(old)
+        return holder, lambda: setattr(holder, "model", new)
+    holder = make_pipeline(StandardScaler(), old)
+    holder[0].fit(np.eye(4))
+    if case == "set_params":
+        return holder, lambda: holder.set_params(logisticregression=new)
+    return holder, lambda: holder.steps.__setitem__(-1, ("new", new))
+
+
+@pytest.mark.parametrize("case", ["attribute", "set_params", "steps"])
+def test_a_part_that_is_replaced_makes_another_version(hooked: Recorder, data: Data, case: str) -> None:
+    """Classes and version are those of the model that answers; without a change the model is not looked at again."""
+    X, y = data
+    old = LogisticRegression().fit(X, np.array(["approve", "deny"])[y])
+    new = LogisticRegression().fit(X, np.array(["deny", "review"])[y])
+    holder, swap = swapped(case, old, new)
+    holder.predict_proba(X[:1])
+    holder.predict_proba(X[:1])
+    swap()
+    answer = holder.predict_proba(X[:1])
+    said = [span.attributes or {} for span in hooked.spans() if "predict_proba" in span.name]
+    versions = [one["ml.model.version"] for one in said]
+    assert versions[0] == versions[1] != versions[2]
+    assert said[2]["ml.prediction.class"] == ("deny", "review")[int(answer[0].argmax())]
+
+
+def test_a_booster_that_is_loaded_makes_another_version(hooked: Recorder, data: Data, tmp_path: Path) -> None:
+    """A wrapper that lives on while its `load_model` reads another model."""
+    X, y = data
+    for name, truth in (("three", np.arange(len(y)) % 3), ("two", y)):
+        xgboost.XGBClassifier(n_estimators=2).fit(X, truth).save_model(tmp_path / f"{name}.json")
+    model = xgboost.XGBClassifier()
+    hooked.spans()
+    for name in ("three", "two"):
+        model.load_model(tmp_path / f"{name}.json")
+        model.predict_proba(X[:1])
+    first, second = hooked.spans()
+    assert (first.attributes or {})["ml.model.version"] != (second.attributes or {})["ml.model.version"]
+    assert [scope_of(span)["ml.prediction.classes"] for span in (first, second)] == [("0", "1", "2"), ("0", "1")]
+    assert "ml.prediction.class" in (second.attributes or {})
+
+
+def scope_of(span: ReadableSpan) -> Mapping[str, Any]:
+    """Attributes of the span's scope."""
+    scope = span.instrumentation_scope
+    return (scope and scope.attributes) or {}
