@@ -228,7 +228,7 @@ def _decision_function(
         known = len(classes.labels)
         if column.shape[1] == 1 and known == 2:
             _classify((column[:, 0] > 0).astype(I4), classes, output)
-        elif column.shape[1] == known:
+        elif column.shape[1] == known and not classes.are_compared:  # three classes have three pairs
             _classify(_best(column), classes, output)
     if captured.rows == 1:
         if output.predictions is not None and classes is not None and output.predictions[0, 0] >= 0:
