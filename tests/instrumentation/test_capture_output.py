@@ -224,6 +224,16 @@ def test_scores_of_pairs_are_no_class(make: Callable[[Any], Any]) -> None:
         assert_allclose(output.scores, scores, rtol=1e-6)
 
 
+@pytest.mark.parametrize("operation", ["predict", "decision_function", "score_samples"])
+@pytest.mark.parametrize("result", [np.array(1.5), np.float64(1.5)])
+def test_without_dimensions(operation: str, result: Any) -> None:
+    """A single number of numpy answers one row, and no more."""
+    output = _output(operation, result, rows=1)
+    assert output.value == 1.5
+    assert _output(operation, result, rows=2).value is None
+    assert _output("predict", np.array("late"), LATE, rows=1).value == "late"
+
+
 def test_score_samples_and_clusters() -> None:
     """Densities and cluster numbers are numbers."""
     output = _output("score_samples", np.array([-1.5]))
