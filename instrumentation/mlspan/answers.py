@@ -55,7 +55,9 @@ def capture_output(
                 return output
             result = as_array(result)
         if result is None or result.ndim not in {1, 2} or not result.size:
-            return Output()
+            if result is None or result.ndim or captured.rows != 1:
+                return Output()
+            result = result.reshape(1)  # what squeeze() leaves of one row
         if reader is not _predict and result.dtype.kind not in "fiub":
             return Output()
         if captured.cells is None and not adopt(captured, len(result)):
@@ -228,7 +230,7 @@ def _decision_function(
         known = len(classes.labels)
         if column.shape[1] == 1 and known == 2:
             _classify((column[:, 0] > 0).astype(I4), classes, output)
-        elif column.shape[1] == known:
+        elif column.shape[1] == known and not classes.are_compared:  # three classes have three pairs
             _classify(_best(column), classes, output)
     if captured.rows == 1:
         if output.predictions is not None and classes is not None and output.predictions[0, 0] >= 0:
@@ -297,7 +299,7 @@ def adopt(captured: Input, rows: int) -> bool:
 
 def as_array(result: Any) -> NDArray[Any] | None:
     """A result (or labels) of any type as an array, where that costs little; else None."""
-    if isinstance(result, np.ndarray):
+    if isinstance(result, (np.ndarray, np.generic)):
         return np.asarray(result)
     library = type(result).__module__.partition(".")[0]
     if library in {"pandas", "polars"} and hasattr(result, "to_numpy"):

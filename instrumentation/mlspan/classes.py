@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan.columns import text_of
+from mlspan.identity import delegates, read
 
 I4: Final = np.dtype("<i4")
 
@@ -33,14 +34,16 @@ class Classes:
         outputs: outputs of the model.
         positions: for each of several outputs, the index of each of its classes in `labels`; else empty.
         names: of the outputs of a multilabel model, each of which holds or does not; else empty.
+        are_compared: raw scores are of pairs of classes, not of classes.
     """
 
-    __slots__ = ("_lookup", "_sorted", "labels", "names", "outputs", "positions", "single")
+    __slots__ = ("_lookup", "_sorted", "are_compared", "labels", "names", "outputs", "positions", "single")
 
     def __init__(self, values: NDArray[Any] | list[NDArray[Any]]) -> None:
         self._sorted: NDArray[Any] | None = None
         self.positions: tuple[NDArray[np.int32], ...] = ()
         self.names: tuple[str, ...] = ()
+        self.are_compared = False
         if isinstance(values, list):
             texts = [[text_of(value) for value in part.tolist()] for part in values]
             self.labels = tuple(sorted({text for part in texts for text in part}))
@@ -129,6 +132,15 @@ def classes_of(model: object, task: str | None = None, names: Sequence[str] | No
                 return Classes.of_outputs(len(names), names)
             own = None if values.tolist() == list(range(len(values))) else tuple(map(text_of, values.tolist()))
             return Classes.of_outputs(len(values), names or own)
-        return Classes(values)
+        made = Classes(values)
+        made.are_compared = _are_compared(model)
+        return made
     except Exception:  # noqa: BLE001 - a property of a foreign model may do anything
         return None
+
+
+def _are_compared(model: object) -> bool:
+    """Whether the estimator whose raw scores these are is a support vector machine that was told to answer pairs."""
+    passed_on = delegates(model)
+    passed_on += delegates(read(passed_on[-1], "final_estimator_"))  # of a stack
+    return any(read(part, "decision_function_shape") == "ovo" for part in passed_on)

@@ -17,6 +17,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Tracer
 
 import mlspan
 from mlspan import runtime
+from mlspan.columns import text_of
 from mlspan.guard import failed, warn_once
 from mlspan.models import SCOPE
 from mlspan.prediction import span_of
@@ -37,7 +38,7 @@ def feedback(
     Args:
         prediction_id: the id from `prediction_context`, or a sequence of them.
         label: the true class or number, or as many of them as ids. Numbers travel as double, bool and everything else
-            as the text that ``str`` makes of it, as classes do. Of a multilabel model, a mapping of outputs to whether
+            as its text (bytes as UTF-8), as classes do. Of a multilabel model, a mapping of outputs to whether
             they hold (those that it does not name do not), the names of those that hold, or 0 or 1 for each output in
             the model's order; of several ids as many of these, or a matrix. Missing ones (None, NaN) are not
             sent.
@@ -62,14 +63,14 @@ def label_of(label: object) -> str | float | tuple[str, ...] | tuple[bool, ...]:
     if isinstance(label, (int, float)) and not isinstance(label, bool):
         return float(label)
     several = _several(label)
-    return str(label) if several is None else several
+    return text_of(label) if several is None else several
 
 
 def _several(label: object) -> tuple[str, ...] | tuple[bool, ...] | None:
     """The truth of several outputs: those that hold, or whether each does; None for anything else."""
     if isinstance(label, Mapping):
         truths = list(label.values())
-        return tuple(str(name) for name, holds in label.items() if holds) if _are_indicators(truths) else None
+        return tuple(text_of(name) for name, holds in label.items() if holds) if _are_indicators(truths) else None
     if isinstance(label, (set, frozenset)):
         return tuple(sorted(map(str, label))) if all(isinstance(one, str) for one in label) else None
     listed = _listed(label)

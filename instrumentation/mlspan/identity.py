@@ -216,6 +216,9 @@ def _estimator_type(model: object) -> str | None:
 def _several_outputs(model: object) -> bool:
     if isinstance(read(model, "classes_"), list) or read(model, "multilabel_") is True:
         return True
+    kind = read(read(model, "_label_binarizer"), "y_type_")  # a ridge classifier says so nowhere else
+    if isinstance(kind, str) and kind.startswith("multilabel"):
+        return True
     if read(model, "out_activation_") == "softmax":
         return False  # a network's outputs are the classes of one answer
     outputs = read(model, "n_outputs_")

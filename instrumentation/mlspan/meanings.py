@@ -22,6 +22,7 @@ from mlspan.single import answer_probabilities, answer_row
 from mlspan.tensor_answers import TOLERANCE, Answers
 
 MAX_NAMED: Final = 1_024
+_LOGITS: Final = frozenset({"logits", "output_logits"})
 
 
 class Found(NamedTuple):
@@ -104,7 +105,7 @@ class Meaning:
         if not form and not self._is_class() and values.shape[1] > 1:
             if values.dtype.kind != "f":
                 return False
-            if found.name in {"logits", "output_logits"}:
+            if found.name in _LOGITS:
                 form = "logits"
             elif not _add_up(values) and not _add_up(np.exp(np.minimum(values, 1.0))):
                 return False
@@ -169,8 +170,8 @@ class Meaning:
         values, labels = found.values, found.labels
         names = self._named(found.classes)
         assert labels is not None
-        has_scores = values is not None and values.dtype.kind == "f" and values.shape[1] > 1
-        if has_scores and values is not None and _add_up(values):
+        form = self._form_beside(found, names)
+        if form and values is not None:
             if names is None or len(names) != values.shape[1]:
                 if labels.dtype.kind not in "iu" or not bool((labels == values.argmax(axis=1)).all()):
                     warn_once(
@@ -181,7 +182,7 @@ class Meaning:
                     self.is_open = False
                     return False
                 names = tuple(map(str, range(values.shape[1])))
-            self._settle(values, names, "probabilities")
+            self._settle(values, names, form)
             return True
         if names is None or len(names) > MAX_NAMED:
             return False
@@ -190,18 +191,28 @@ class Meaning:
         self.is_open = False
         return True
 
+    def _form_beside(self, found: Found, names: tuple[str, ...] | None) -> str:
+        """What the numbers beside labels are: "probabilities", "logits"; "": not known."""
+        values, labels = found.values, found.labels
+        if values is None or labels is None or values.dtype.kind != "f" or values.shape[1] < 2:
+            return ""
+        if _add_up(values):
+            return "probabilities"
+        if found.name in _LOGITS:
+            return "logits"
+        if names is None or found.classes is not None or len(names) != values.shape[1]:
+            return ""
+        # Raw scores may be of pairs of classes, or be turned into a label in a way of their own.
+        said = _positions(labels, Classes(np.array(names, object)))
+        return "logits" if said is not None and bool((said == values.argmax(axis=1)).all()) else ""
+
     def _label(self, found: Found, captured: Input, output: Output) -> None:
         """The class that the model itself says, which need not be the likeliest one."""
         classes, labels = self.classes, found.labels
         assert classes is not None
         assert labels is not None
-        own = classes if found.classes is None else Classes(np.array(found.classes, object))
-        known = np.array([own.index(text_of(label)) for label in labels.tolist()], np.int32)
-        if bool((known < 0).all()):  # positions among classes with names of the user's
-            if labels.dtype.kind not in "iu":
-                return
-            known = np.where((labels >= 0) & (labels < len(classes.labels)), labels, -1).astype(np.int32)
-        if output.prediction_kind not in {PREDICTION_NONE, PREDICTION_CLASS}:
+        known = _positions(labels, classes if found.classes is None else Classes(np.array(found.classes, object)))
+        if known is None or output.prediction_kind not in {PREDICTION_NONE, PREDICTION_CLASS}:
             return
         output.prediction_kind = PREDICTION_CLASS
         output.predictions = known.reshape(-1, 1)
@@ -211,6 +222,16 @@ class Meaning:
             scores = output.scores
             fits = scores is not None and scores.shape[1] == len(classes.labels)
             output.score = float(scores[0, at]) if scores is not None and fits and at >= 0 else None
+
+
+def _positions(labels: NDArray[Any], classes: Classes) -> NDArray[np.int32] | None:
+    """The index of each label among the classes, by name or by position, -1 for another one; None: none is known."""
+    known = np.array([classes.index(text_of(label)) for label in labels.tolist()], np.int32)
+    if bool((known < 0).all()):  # positions among classes with names of the user's
+        if labels.dtype.kind not in "iu":
+            return None
+        known = np.where((labels >= 0) & (labels < len(classes.labels)), labels, -1).astype(np.int32)
+    return known
 
 
 def as_values(result: Any, captured: Input) -> NDArray[Any] | None:

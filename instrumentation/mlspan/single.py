@@ -51,15 +51,15 @@ def answer_row(
         limiter: the process's byte budget, from which the payload's size is taken when there is an answer.
     """
     schema = captured.schema
-    if type(result) is not np.ndarray or len(result) != 1 or schema is None:
+    if type(result) is not np.ndarray or schema is None:
         return None
     if classes is not None and classes.outputs != 1:
         return None
     if operation == "predict_proba":
-        if classes is None or result.ndim != 2 or result.dtype.kind != "f":
+        if classes is None or result.ndim != 2 or len(result) != 1 or result.dtype.kind != "f":
             return None
         return answer_probabilities(result.tolist()[0], captured, classes, max_bytes, limiter)
-    if operation != "predict" or result.ndim != 1:
+    if operation != "predict" or result.ndim != 1 or len(result) != 1:
         return None
     if classes is not None:
         index = classes.index(result.tolist()[0])

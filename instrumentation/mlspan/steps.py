@@ -19,6 +19,7 @@ from opentelemetry.trace import Span, StatusCode, Tracer
 
 from mlspan.details import Details
 from mlspan.guard import failed
+from mlspan.identity import read
 from mlspan.semconv import attributes as names
 
 SCOPE: Final = "mlspan.steps"
@@ -215,11 +216,20 @@ class Steps:
         alike = [name for name, part in outer.parts if type(part) is type(target)]
         if not alike:
             return None
+        if len(alike) > 1:
+            alike = _given(alike, outer)
         used = [outer.counts.get(f"of {name}", 0) for name in alike]
         least = min(range(len(alike)), key=lambda at: (used[at], at))
         outer.counts[f"of {alike[least]}"] = used[least] + 1
         outer.parts.append((alike[least], target))  # its further calls have the same name
         return alike[least]
+
+
+def _given(alike: list[str], outer: Step) -> list[str]:
+    """Without what the fit itself has made (`final_estimator_`), and what that was made from: it is found as itself."""
+    made = {name for name, _ in outer.parts or () if name.endswith("_") and read(outer.target, name) is not None}
+    given = [name for name in alike if name not in made] or alike
+    return [name for name in given if f"{name}_" not in made] or given
 
 
 def _find(parts: list[Part], target: object) -> str | None:

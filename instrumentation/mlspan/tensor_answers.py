@@ -202,7 +202,8 @@ def answer_in(result: Any, rows: int) -> tuple[str, Any]:
         for name, value in found:
             if name == key:
                 return name, value
-    return next(((name, value) for name, value in found if name != "loss"), ("", None))
+    # A single number without such a name is more likely a loss than the answer to the one row.
+    return next(((name, value) for name, value in found if name != "loss" and value.dim()), ("", None))
 
 
 def as_rows(tensor: Any, rows: int) -> Any:
@@ -211,6 +212,8 @@ def as_rows(tensor: Any, rows: int) -> Any:
         return tensor
     if tensor.dim() == 1 and rows == 1 and tensor.shape[0] != 1:
         return tensor[None]
+    if tensor.dim() == 0:
+        return tensor.reshape(1, 1)
     return tensor.reshape(tensor.shape[0], -1)
 
 
@@ -249,10 +252,12 @@ def _fits(tensor: Any, rows: int) -> bool:
 def _has_rows(tensor: Any, rows: int) -> bool:
     if tensor.is_nested or str(tensor.layout) != "torch.strided" or tensor.device.type not in {"cpu", "cuda"}:
         return False
-    if tensor.dtype.is_complex or tensor.dim() == 0 or not tensor.numel():
+    if tensor.dtype.is_complex or not tensor.numel():
         return False
     if kind_of(tensor.dtype) == "f" and tensor.is_cpu:
         _FLOATS[tensor.dtype] = tensor.layout
+    if tensor.dim() == 0:  # what squeeze() leaves of one row
+        return rows == 1
     return tensor.shape[0] == rows or (rows == 1 and tensor.dim() == 1) or not rows
 
 

@@ -1,6 +1,7 @@
 """Capture of results: classes, probabilities, scores and numbers of the captured rows."""
 
 import warnings
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +15,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification, make_multilabel_classification
-from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.ensemble import IsolationForest, RandomForestClassifier, StackingClassifier
 from sklearn.linear_model import BayesianRidge, LogisticRegression
 from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 
 from mlspan.capture import Classes, Input, Output, capture_output, classes_of
 from mlspan.classes import MAX_CLASSES
@@ -195,6 +200,38 @@ def test_decision_functions() -> None:
     assert (output.prediction_kind, output.value) == (PREDICTION_NONE, 1.5)
     pairs = _output("decision_function", np.zeros((2, 6)), np.arange(4))  # one against one
     assert (pairs.prediction_kind, pairs.score_kind) == (PREDICTION_NONE, SCORE_RAW)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda svm: svm,
+        lambda svm: make_pipeline(StandardScaler(), svm),
+        lambda svm: GridSearchCV(svm, {"C": [1.0]}, cv=2),
+        lambda svm: StackingClassifier([("tree", DecisionTreeClassifier())], svm, cv=2),
+    ],
+    ids=["plain", "pipeline", "search", "stack"],
+)
+def test_scores_of_pairs_are_no_class(make: Callable[[Any], Any]) -> None:
+    """Three classes have three pairs: their raw scores name no class, of many rows or of one."""
+    X, y = make_classification(60, 6, n_informative=4, n_classes=3, random_state=0)
+    model = make(SVC(decision_function_shape="ovo")).fit(X, y)
+    for rows in (60, 1):
+        scores = model.decision_function(X[:rows])
+        output = capture_output("decision_function", scores, _rows(rows), classes_of(model))
+        assert (output.prediction_kind, output.value, output.score_kind) == (PREDICTION_NONE, None, SCORE_RAW)
+        assert output.scores is not None
+        assert_allclose(output.scores, scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("operation", ["predict", "decision_function", "score_samples"])
+@pytest.mark.parametrize("result", [np.array(1.5), np.float64(1.5)])
+def test_without_dimensions(operation: str, result: Any) -> None:
+    """A single number of numpy answers one row, and no more."""
+    output = _output(operation, result, rows=1)
+    assert output.value == 1.5
+    assert _output(operation, result, rows=2).value is None
+    assert _output("predict", np.array("late"), LATE, rows=1).value == "late"
 
 
 def test_score_samples_and_clusters() -> None:

@@ -35,6 +35,8 @@ Data = tuple[np.ndarray, np.ndarray]
         (np.int64(4), 4.0),
         (np.str_("on time"), "on time"),
         (np.array(7), 7.0),
+        (b"on time", "on time"),
+        (np.bytes_(b"on time"), "on time"),
         (None, "None"),
         (datetime(2026, 1, 2, tzinfo=UTC).date(), "2026-01-02"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_iris, make_multilabel_classification
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
@@ -22,9 +22,11 @@ import mlspan
 from mlspan.classes import MAX_OUTPUTS, Classes
 from mlspan.payload import (
     PREDICTION_CLASS,
+    PREDICTION_NONE,
     PREDICTION_NUMBER,
     SCORE_NONE,
     SCORE_PROBABILITY,
+    SCORE_RAW,
     Payload,
     decode,
 )
@@ -110,6 +112,21 @@ def test_chain(hooked: Recorder) -> None:
     _, found = payload_of(hooked)
     assert np.array_equal(found.predictions, p > 0.5)
     assert np.allclose(found.scores, p, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_raw_scores_of_outputs(hooked: Recorder, rows: int) -> None:
+    """A ridge classifier's scores are of outputs, of which several may hold: they name no class."""
+    model = make_pipeline(StandardScaler(), RidgeClassifier()).fit(X, Y)
+    scores = model.decision_function(X[:rows])
+    scope, found = payload_of(hooked)
+    assert (scope["ml.model.task"], scope["ml.prediction.outputs"]) == ("multilabel", ("y0", "y1", "y2"))
+    assert (found.prediction_kind, found.score_kind) == (PREDICTION_NONE, SCORE_RAW)
+    assert np.allclose(found.scores, scores, atol=1e-6)
+    said = model.predict(X[:rows])
+    _, found = payload_of(hooked)
+    assert found.prediction_kind == PREDICTION_NUMBER
+    assert np.array_equal(found.predictions, said)
 
 
 def test_probabilities_that_predict_asked_for_itself(hooked: Recorder) -> None:

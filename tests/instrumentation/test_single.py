@@ -90,6 +90,8 @@ def test_a_row_of_several_types(number: float) -> None:
         ("predict", np.array([5]), None),
         ("decision_function", np.array([0.5]), BINARY),
         ("predict", np.array(["late", "late"]), BINARY),
+        ("predict", np.array(1.5), None),
+        ("predict_proba", np.array(0.5), BINARY),
     ],
 )
 def test_what_is_not_plain_is_left_to_the_general_way(operation: str, result: Any, classes: Any) -> None:

@@ -14,11 +14,12 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, VotingClassifier
+from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, StackingClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 import mlspan
 from mlspan.guard import failures
@@ -157,6 +158,23 @@ def test_fit_names_clones(hook: Hook, data: Data) -> None:
     assert [path for _, path in _paths(recorder.spans())] == [
         *("prepare", "prepare.numbers", "prepare.numbers.scale", "prepare.a", "prepare.b", "classify"),
     ]
+
+
+@pytest.mark.parametrize("final", [None, LogisticRegression()])
+def test_folds_of_a_stack(hook: Hook, data: Data, final: Any) -> None:
+    """Members that are fitted on folds are not taken for the final estimator, which is of the same class."""
+    recorder = hook(capture_steps=1)
+    StackingClassifier([("lr", LogisticRegression()), ("dt", DecisionTreeClassifier())], final, cv=2).fit(*data)
+    fits = [path for name, path in _paths(recorder.spans()) if name.startswith("fit ")]
+    assert fits == ["lr", "dt", "lr", "lr", "dt", "dt", "final_estimator_"]
+
+
+def test_second_search(hook: Hook, data: Data) -> None:
+    """A search that is fitted again calls its candidates as the first time, not as the best one of before."""
+    recorder = hook(capture_steps=1)
+    search = GridSearchCV(LogisticRegression(), {"C": [1.0, 2.0]}, cv=2)
+    first, second = (_paths(recorder.spans()) for _ in range(2) if search.fit(*data))
+    assert first == second
 
 
 def test_search(hook: Hook, data: Data) -> None:

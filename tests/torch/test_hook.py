@@ -12,6 +12,7 @@ import traceback
 import warnings
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -324,6 +325,51 @@ def test_loaded_parameters_are_another_version(hooked: Recorder) -> None:
     model(X)
     versions = [(span.attributes or {})["ml.model.version"] for span in hooked.spans()]
     assert versions[0] != versions[1] == versions[2] != versions[3]
+
+
+def test_new_batch_statistics_are_another_version(hooked: Recorder) -> None:
+    """What `update_bn` changes without gradients is noticed when it is over, and once; no batch is a version."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    model.eval()(X)
+    for scale in (1, 2):
+        torch.optim.swa_utils.update_bn([X * scale, X + 1, X * 3], model)
+        model.eval()(X)
+        model(X)
+    spans = hooked.spans()
+    assert {span.name for span in spans} == {"predict Sequential"}
+    first, *update, second, third, b1, b2, b3, fourth, fifth = [(s.attributes or {})["ml.model.version"] for s in spans]
+    assert [*update, b1, b2, b3] == [first] * 3 + [second] * 3
+    assert first != second == third
+    assert second != fourth == fifth != first
+
+
+def test_first_called_in_training_mode(hooked: Recorder) -> None:
+    """The version that such a call has is of the statistics before it; new parameters count at once."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    with torch.no_grad():
+        model(X)
+        model[0].weight.add_(1.0)
+        model(X)
+        model.eval()(X)
+    versions = [(span.attributes or {})["ml.model.version"] for span in hooked.spans()]
+    assert len(set(versions)) == 3
+
+
+def test_dropout_in_training_mode_is_one_version(hooked: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without persistent buffers a call in training mode without gradients changes nothing, and nothing is read."""
+    made: list[Any] = []
+
+    def count(model: Any) -> str:
+        made.append(model)
+        return f"fp-{len(made)}"
+
+    monkeypatch.setattr("mlspan.hooks.torch_calls.fingerprint", count)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout())
+    with torch.no_grad():
+        for _ in range(3):
+            model(X)
+        model.eval()(X)
+    assert len(made) == 1
 
 
 def test_lazy_parameters(hooked: Recorder) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import mlspan
-from mlspan.payload import PREDICTION_CLASS, PREDICTION_NUMBER, SCORE_NONE, SCORE_PROBABILITY
+from mlspan.payload import PREDICTION_CLASS, PREDICTION_NONE, PREDICTION_NUMBER, SCORE_NONE, SCORE_PROBABILITY
 from tests.instrumentation.conftest import Recorder
 from tests.torch.models import Answers, softmax_net
 from tests.torch.payloads import Seen, last
@@ -61,6 +61,51 @@ def test_one_row(hooked: Recorder, calls: int) -> None:
     assert seen.attributes["ml.prediction.score"] == pytest.approx(expected[0, best].item())
     entropy = -(expected * expected.log()).sum().item()
     assert seen.attributes["ml.prediction.entropy"] == pytest.approx(entropy, rel=1e-5)
+
+
+class Squeezed(nn.Module):
+    """Answers without the dimension of one output, and of one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A number for each row."""
+        return self.out(x).squeeze()
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_one_row_squeezed(hooked: Recorder, first: int) -> None:
+    """What squeeze() leaves of one row is that row's number, at the first call and after one of many rows."""
+    model = Squeezed().eval()
+    with torch.no_grad():
+        for rows in (first, 1):
+            expected = model(torch.randn(rows, 4))
+    seen = last(hooked)
+    assert expected.dim() == 0
+    assert seen.payload is not None
+    assert (seen.payload.prediction_kind, seen.payload.predictions.tolist()) == (PREDICTION_NUMBER, [[expected.item()]])
+    assert seen.attributes["ml.prediction.value"] == pytest.approx(expected.item())
+    assert "ml.capture.error" not in seen.attributes
+
+
+def test_one_row_squeezed_of_two_classes(hooked: Recorder) -> None:
+    """The probability of the second class without dimensions tells the class of one row."""
+    seen = ask(hooked, torch.tensor(0.8), 1, classes=["no", "yes"])
+    assert seen.attributes["ml.prediction.class"] == "yes"
+    assert seen.attributes["ml.prediction.score"] == pytest.approx(0.8)
+
+
+def test_numbers_without_dimensions(hooked: Recorder) -> None:
+    """They are no answer to several rows, nor beside others; under a name that says so they are one of one row."""
+    seen = ask(hooked, torch.tensor(0.8))
+    assert seen.payload is not None
+    assert seen.payload.prediction_kind == PREDICTION_NONE
+    loss, scores = torch.tensor(0.3), torch.tensor([[1.5]])
+    assert ask(hooked, (loss, scores), 1).attributes["ml.prediction.value"] == 1.5
+    assert "ml.prediction.value" not in ask(hooked, (loss,), 1).attributes
+    assert ask(hooked, {"loss": loss, "scores": torch.tensor(2.5)}, 1).attributes["ml.prediction.value"] == 2.5
 
 
 def test_log_probabilities(hooked: Recorder) -> None:

@@ -194,16 +194,25 @@ class TorchCalls:
         if not known.is_model:
             return _BARE if known.is_bare else _PASS
         if self._is_training(known, module):
-            known.is_stale = True
             return known if self._train.is_selected else _PASS
         return known if self._predict.is_selected else _PASS
 
     def _is_training(self, known: Known, module: Any) -> bool:
-        """Whether the module, and the model it stands for, is in training mode, and gradients are on."""
+        """Whether the module, and the model it stands for, is in training mode, and gradients are on.
+
+        In training mode the version is no longer certain: without gradients buffers change still (batch statistics).
+        """
         try:
-            return module.training and self._is_grad_enabled() and known.model().training  # type: ignore[union-attr]
+            if not module.training or not known.model().training:  # type: ignore[union-attr]  # no model: not training
+                return False
+            if self._is_grad_enabled():
+                known.is_stale, known.is_moving = True, False
+                return True
+            if known.has_buffers and not known.is_stale:
+                known.is_stale = known.is_moving = True
         except AttributeError:  # frozen
-            return False
+            pass
+        return False
 
     def _find_provider(self) -> None:
         """Learn what the sampler refuses whatever the call: then there is nothing to ask it."""

@@ -60,9 +60,15 @@ class Known:
         is_bare: not a model, and holds no modules that could be.
         about: how its input is read.
         last: the last layer of a chain of modules, by class name: "" where that cannot be known.
+        is_stale: the version has to be made again, whatever the parameters tell.
+        is_moving: that is so since calls in training mode change buffers; it matters when that is over.
+        has_buffers: the version depends on more than parameters.
     """
 
-    __slots__ = ("_probes", "about", "is_bare", "is_model", "is_stale", "last", "model", "module")
+    __slots__ = (
+        *("_probes", "about", "has_buffers", "is_bare", "is_model", "is_moving", "is_stale", "last", "model"),
+        "module",
+    )
 
     def __init__(self, module: Any, forget: Callable[[Any], None], settings: Settings) -> None:
         self.module = weakref.ref(module, forget)
@@ -72,12 +78,13 @@ class Known:
         self.is_bare = not self.is_model and not _modules_of(module)
         self.about = about(model)
         self.last = _last(model)
-        self.is_stale = False
+        self.is_stale = self.is_moving = self.has_buffers = False
         self._probes: tuple[tuple[weakref.ref[Any], int], ...] = ()
 
     def is_fresh(self) -> bool:
         """Whether the parameters are, as far as two of them tell, what they were when the version was made."""
-        if self.is_stale:
+        # A version for each batch that batch statistics are made of would be too many.
+        if self.is_stale and not (self.is_moving and read(self.module(), "training") is True):
             return False
         try:
             for reference, version in self._probes:
@@ -88,9 +95,12 @@ class Known:
         return True
 
     def note(self, model: Any) -> None:
-        """The version has just been made; of a model that has parameters without values yet, not for long."""
+        """The version has just been made; not for long, where values are yet to come or this call changes buffers."""
         found = [tensor for _, tensor in tensors_of(model, parameters_only=True)]
-        self.is_stale = any(map(_is_lazy, found))
+        self.has_buffers = sum(1 for _ in tensors_of(model)) > len(found)
+        is_lazy = any(map(_is_lazy, found))
+        self.is_moving = not is_lazy and self.has_buffers and read(self.module(), "training") is True
+        self.is_stale = is_lazy or self.is_moving
         probes = []
         for tensor in (found[:1] + found[-1:])[:PROBES]:
             try:
