@@ -14,6 +14,7 @@ from mlspan.profile import from_json
 from mlspan_exporters.testing import FakeOtlpGrpc
 from mlspan_processor.cli import main
 from mlspan_processor.cli.client import Client, ClientError
+from mlspan_processor.cli.run import last_words
 from mlspan_processor.records import RetryableError
 from tests.processor.running import Running, running
 
@@ -306,3 +307,11 @@ def test_reference_build_names_the_file_that_it_cannot_write(
     missing = tmp_path / "missing.csv"
     _, _, err = run(capsys, "reference", "build", "--data", str(missing), "--model", "m", "--output", str(nowhere))
     assert err == f'mlspan: there is no file "{missing}"\n'
+
+
+def test_last_words_of_run() -> None:
+    """Nothing is said to be kept when it was lost, nor lost when it was kept."""
+    assert last_words(0, 0, 0) == "nothing was lost while stopping"
+    assert last_words(0, 0, 2) == "nothing was lost while stopping; 2 messages are kept and sent after the next start"
+    assert last_words(3, 0, 0) == "3 items were not sent"
+    assert last_words(3, 1, 0) == "3 items were not sent; 1 messages were not sent"
