@@ -237,6 +237,27 @@ def test_reference_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert sorted(tmp_path.iterdir()) == sorted([source, output, sample])
 
 
+def test_reference_build_says_that_labels_are_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels without the model's answers, or answers without a label, make no sample: stderr says what is missing."""
+    source, output = tmp_path / "past.csv", tmp_path / "m.json"
+    source.write_text("amount,p,y,none\n" + "".join(f"{n},0.{n % 10},{n % 2},\n" for n in range(100)), "utf-8")
+    arguments = ["reference", "build", "--data", str(source), "--model", "m", "--output", str(output)]
+    code, _, err = run(capsys, *arguments, "--label-column", "y", "--exclude", "p", "--exclude", "none")
+    assert (code, err) == (
+        0,
+        'mlspan: the labels of "y" are not used to estimate performance: the model\'s answers are missing;'
+        " add --probability-column or --prediction-column\n",
+    )
+    assert not (tmp_path / "m.sample.npz").exists()
+    code, _, err = run(capsys, *arguments, "--label-column", "y", "--probability-column", "p", "--exclude", "none")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "m.sample.npz").exists()
+    code, _, err = run(capsys, *arguments, "--label-column", "none", "--prediction-column", "p")
+    assert code == 0
+    assert 'the labels of "none" are not used to estimate performance: no row has one' in err
+    assert not (tmp_path / "m.sample.npz").exists()
+
+
 def test_reference_build_of_a_missing_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A column that is not there is named, and nothing is written."""
     source = tmp_path / "past.csv"
