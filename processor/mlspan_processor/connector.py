@@ -206,10 +206,10 @@ class MlspanConnector:
         self._guarded("flush", self._flush)
         self._inbox.stop()
         # Before the targets get their time: whoever stops us may not wait that long.
-        self._save_all()
+        is_saved = self._save_all()
         notifier = self._state.judge.notifier
         notifier.shutdown(self._notify_seconds)
-        notifier.settle(self._save_all())
+        notifier.settle(self._save_all() or is_saved)
         if self._keeper is not None:
             self._keeper.close()
 

@@ -88,7 +88,8 @@ class Backlog:
 
     def open(self) -> list[Event]:
         """What the target knows to be open, but for what is about to close."""
-        closing = {event.id for message in self.waiting for event in message if event.change == "closed"}
+        left = (self.sending, *self.waiting)
+        closing = {event.id for message in left for event in message if event.change == "closed"}
         return [replace(event, change="updated") for event in self.told.values() if event.id not in closing]
 
     def state(self) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -60,6 +59,8 @@ class Outbox:
         self._pool = urllib3.PoolManager(retries=False)
         self._backlog = Backlog(target)
         self._held: list[Event] = []
+        self._repeat_interval = target.repeat_interval if isinstance(target, Alertmanager) else math.inf
+        self._due = math.inf
         self._given_up = 0
         self._changed = threading.Condition()
         self._closing = False
@@ -142,61 +143,74 @@ class Outbox:
             _log.error('notify "%s": %d messages were not sent before the end', self.name, left)
 
     def _run(self) -> None:
-        repeat = self.target.repeat_interval if isinstance(self.target, Alertmanager) else math.inf
         # What was told before a restart may be long ago.
-        due = time.monotonic() + (0.0 if self._backlog.told and repeat < math.inf else repeat)
+        self._due = time.monotonic() + (0.0 if self._backlog.told else self._repeat_interval)
         while not self._abandoned.is_set():
+            self._repeat_if_due()
             with self._changed:
-                is_due = time.monotonic() >= due and not self._closing
-                # By time, however much else there is to tell.
-                message = [] if is_due else self._backlog.take()
-                if not message and not is_due:
-                    if self._closing:
-                        return
-                    self._changed.wait(max(due - time.monotonic(), 0.0) if repeat < math.inf else None)
+                message = self._backlog.take()
+                if not message and self._closing:
+                    return
+                if not message:
+                    # Without an end where nothing is repeated.
+                    left = max(self._due - time.monotonic(), 0.0)
+                    self._changed.wait(left if self._repeat_interval < math.inf else None)
                     continue
-            if is_due:
-                due = time.monotonic() + repeat
-                self._send(self._repeated)
-                continue
-            is_sent = self._send(partial(list, message))
+            is_sent = self._send(message)
             with self._changed:
                 if is_sent:
                     self._backlog.delivered()
                 elif is_sent is not None:
                     self._backlog.lost()
 
-    def _repeated(self) -> list[Event]:
-        """All that is open, for Alertmanager; nothing any more while stopping."""
+    def _repeat_if_due(self) -> None:
+        """Tell Alertmanager of all that is open, by time, whatever else there is to tell and to try again."""
+        if time.monotonic() < self._due or self._repeat_interval == math.inf:
+            return
+        self._due = time.monotonic() + self._repeat_interval
         with self._changed:
-            return [] if self._closing else self._backlog.open()
+            events = [] if self._closing else self._backlog.open()
+        if not events:
+            return
+        try:
+            self._attempt(events)
+        except PermanentError as error:
+            self._lost(error)
+        except ItemError as error:
+            self._again(error)
+            self._due = min(self._due, time.monotonic() + self.target.retry_on_failure.max_interval)
 
-    def _send(self, message: Callable[[], list[Event]]) -> bool | None:
+    def _send(self, events: list[Event]) -> bool | None:
         """Post until it is taken (True) or lost (False); None where the end came first."""
         backoff = Backoff(self.target.retry_on_failure)
         started = time.monotonic()
-        while events := message():
+        while True:
             try:
-                # Anew for each attempt: an alert that ended while it was tried again would come resolved.
-                self._post(orjson.dumps(self._body(events, self.target, self._trace_url, self._clock())))
+                self._attempt(events)
+                return True
             except ItemError as error:
                 after = error.retry_after_seconds if isinstance(error, RetryableError) else None
                 wait = backoff.next_seconds(after, time.monotonic() - started)
                 if isinstance(error, PermanentError) or wait is None:
                     self._lost(error)
                     return False
-                if not self._failing:
-                    _log.warning('notify "%s": tries again: %s', self.name, error)
-                self._failing = True
-                if not self._paused(wait):
-                    return None
-            else:
-                self.sent += 1
-                if self._failing:
-                    _log.info('notify "%s": answers again', self.name)
-                self._failing = False
-                return True
-        return True
+                self._again(error)
+            if not self._paused(wait):
+                return None
+            self._repeat_if_due()
+
+    def _attempt(self, events: list[Event]) -> None:
+        # Anew for each attempt: an alert that ended while it was tried again would come resolved.
+        self._post(orjson.dumps(self._body(events, self.target, self._trace_url, self._clock())))
+        self.sent += 1
+        if self._failing:
+            _log.info('notify "%s": answers again', self.name)
+        self._failing = False
+
+    def _again(self, error: ItemError) -> None:
+        if not self._failing:
+            _log.warning('notify "%s": tries again: %s', self.name, error)
+        self._failing = True
 
     def _paused(self, seconds: float) -> bool:
         """Wait before the next attempt, briefly while stopping; whether there is to be one."""

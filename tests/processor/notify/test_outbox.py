@@ -8,6 +8,7 @@ import pytest
 
 from mlspan_processor.notify import Notifier, Outbox
 from mlspan_processor.notify.settings import Notify
+from mlspan_processor.records import RetryableError
 from tests.processor.notify.receiver import START, event, receiver
 
 QUICK = {"initial_interval": "10ms", "max_interval": "10ms"}
@@ -104,6 +105,28 @@ def test_repetitions_are_due_by_time() -> None:
         else:
             raise AssertionError("A was sent once only")
         box.shutdown(5)
+
+
+def test_a_message_that_is_refused_again_and_again_ends_no_alert() -> None:
+    """What is open is repeated between the attempts; what is about to close is not."""
+    with receiver() as server:
+        box = outbox("alertmanager", server.url, repeat_interval="5ms")
+        box.put([event(id="A"), event(id="B")])
+        server.wait_for(1)
+        refused = event(id="A", change="closed", closed_ns=START)
+        post = box._post
+
+        def refusing(data: bytes) -> None:
+            if b"2023-11-14T22:13:20Z" in data.split(b'"endsAt":')[1][:30]:
+                raise RetryableError("too much for it")
+            post(data)
+
+        box._post = refusing  # type: ignore[method-assign]  # the server cannot tell the two apart by their order
+        box.put([refused])
+        before = len(server.posts)
+        bodies = server.wait_for(before + 4)[before + 2 :]
+        box.shutdown(0)
+    assert [ids(body) for body in bodies[:2]] == [["B"], ["B"]]
 
 
 def test_an_alert_lives_from_the_attempt_that_succeeds() -> None:
