@@ -75,6 +75,7 @@ class MlspanConnector:
         self.state_dir: Path | None = None
         """Where the state's file is when the settings do not say; None: in memory."""
         self._keeper: Keeper | None = None
+        self._notify_seconds = NOTIFY_SECONDS
         self._next_flush = clock() + self._interval
         self._counts = dict.fromkeys(("unforwarded_items", "unreadable_requests", "passed_requests"), 0)
 
@@ -166,13 +167,14 @@ class MlspanConnector:
 
     def shutdown(self, timeout_seconds: float = 10.0) -> None:
         """Work off the queue, send the last metrics, stop; safe twice and before start."""
+        # What the last look has opened or closed is told, even where it takes a moment longer.
+        self._notify_seconds = min(timeout_seconds, NOTIFY_SECONDS)
         self._inbox.close()
         if self._thread is not None:
-            self._thread.join(timeout_seconds)
+            self._thread.join(timeout_seconds + self._notify_seconds)
         elif self._keeper is not None:
             self._keeper.close()
-        # What the last look has opened or closed is told, even where it takes a moment longer.
-        self._state.judge.notifier.shutdown(min(timeout_seconds, NOTIFY_SECONDS))
+        self._state.judge.notifier.shutdown(0.0)
         left = self._inbox.left()
         if left:
             self._counts["unforwarded_items"] += left
@@ -203,9 +205,17 @@ class MlspanConnector:
             self._tick_if_due()
         self._guarded("flush", self._flush)
         self._inbox.stop()
+        # Before the targets get their time: whoever stops us may not wait that long.
+        is_saved = self._save_all()
+        notifier = self._state.judge.notifier
+        notifier.shutdown(self._notify_seconds)
+        notifier.settle(self._save_all() or is_saved)
         if self._keeper is not None:
-            self._guarded("save", partial(self._keeper.save, self._state, self._clock()))
             self._keeper.close()
+
+    def _save_all(self) -> bool:
+        """Whether everything is on disk."""
+        return self._keeper is not None and self._keeper.save(self._state, self._clock())
 
     def _work(self, taken: list[Chunk | Task]) -> None:
         """Chunks between two tasks are one batch."""

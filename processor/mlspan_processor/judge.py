@@ -101,7 +101,7 @@ class Judge:
         self._monitors_of: dict[str, set[str]] = {}
         self.opened: dict[tuple[str, str, str], int] = {}
         self.closed: deque[Event] = deque(maxlen=MAX_EVENTS)
-        self.notifier = Notifier(settings.notify)
+        self.notifier = Notifier(settings.notify, sections)
         self.counters = dict.fromkeys(("judged_windows", "failed_judgements", "incidents_opened"), 0)
         sections.on_restore(INCIDENTS, self._restore_incidents)
         for section in _OF_WATCHES:
@@ -255,10 +255,11 @@ class Judge:
                 self.counters["incidents_opened"] += 1
             elif event.change == "closed":
                 self.closed.append(event)
-        # On disk before anybody hears of it: a restart then tells nothing twice.
+        # On disk, with who is to hear, before anybody does: a restart then opens nothing twice, and forgets nobody.
+        self.notifier.hold(events, self._whom(events))
         self._save_incidents()
         self._save(now)
-        self.notifier.tell(events, self._whom(events))
+        self.notifier.release()
         for event in events:
             if event.change == "closed":
                 self._monitors_of.pop(event.id, None)
@@ -343,6 +344,7 @@ class Judge:
         except Exception as error:  # noqa: BLE001 what an older version wrote must not cost the rest of the state
             _log.warning("incidents of before the restart cannot be read: %s: %s", type(error).__name__, error)
             self.incidents = Incidents(LIMITS)
+            self.notifier.remember([], {})
 
     def _take_incidents(self, state: dict[str, Any]) -> None:
         self.incidents = Incidents.from_dict(state["incidents"], LIMITS)

@@ -104,12 +104,17 @@ class Resolver(NamedTuple):
 
 
 class Labels:
-    """Predictions and labels that look for each other."""
+    """Predictions and labels that look for each other.
+
+    Attributes:
+        counts: labels by what became of them, since the start.
+    """
 
     def __init__(self, resolver: Resolver, capacity: int, retention: int, waiting_capacity: int, wait: int) -> None:
         """`retention` of predictions and `wait` of labels in nanoseconds; capacities in rows and labels."""
         self.pending = Pending(capacity)
         self.counts = dict.fromkeys(STATES, 0)
+        self._counted_before = dict.fromkeys(STATES, 0)
         self._resolver = resolver
         self._retention = retention
         self._wait = wait
@@ -117,6 +122,11 @@ class Labels:
         self._waiting: dict[int, list[tuple[Label, int, bool]]] = {}
         self._waiting_index = SortedRuns()
         self._changed: set[int] | None = None
+
+    @property
+    def all_counts(self) -> dict[str, int]:
+        """Likewise, with those of earlier processes."""
+        return {state: count + self._counted_before[state] for state, count in self.counts.items()}
 
     @property
     def waiting(self) -> int:
@@ -203,8 +213,9 @@ class Labels:
         if self._changed is not None:
             self._changed = set()
 
-    def restore(self, waiting: Mapping[int, list[tuple[Label, int, bool]]]) -> None:
-        """Take the waiting labels of an earlier process, the oldest first."""
+    def restore(self, waiting: Mapping[int, list[tuple[Label, int, bool]]], counts: Mapping[str, int]) -> None:
+        """Take the waiting labels of an earlier process, the oldest first, and what it had in `all_counts`."""
+        self._counted_before = {state: counts.get(state, 0) for state in STATES}
         self._waiting = dict(waiting)
         keys = np.fromiter(self._waiting, np.uint64, len(self._waiting))
         self._waiting_index = SortedRuns()

@@ -363,7 +363,7 @@ class State:
             "models": [report.status(model) for model in self.models.values()],
             "incidents": self.judge.report(),
             "labels": {
-                **self.labels.counts,
+                **self.labels.all_counts,
                 "pending_predictions": self.labels.pending.size,
                 "waiting_now": self.labels.waiting,
             },

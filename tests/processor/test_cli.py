@@ -14,6 +14,7 @@ from mlspan.profile import from_json
 from mlspan_exporters.testing import FakeOtlpGrpc
 from mlspan_processor.cli import main
 from mlspan_processor.cli.client import Client, ClientError
+from mlspan_processor.cli.run import last_words
 from mlspan_processor.records import RetryableError
 from tests.processor.running import Running, running
 
@@ -236,6 +237,27 @@ def test_reference_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert sorted(tmp_path.iterdir()) == sorted([source, output, sample])
 
 
+def test_reference_build_says_that_labels_are_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels without the model's answers, or answers without a label, make no sample: stderr says what is missing."""
+    source, output = tmp_path / "past.csv", tmp_path / "m.json"
+    source.write_text("amount,p,y,none\n" + "".join(f"{n},0.{n % 10},{n % 2},\n" for n in range(100)), "utf-8")
+    arguments = ["reference", "build", "--data", str(source), "--model", "m", "--output", str(output)]
+    code, _, err = run(capsys, *arguments, "--label-column", "y", "--exclude", "p", "--exclude", "none")
+    assert (code, err) == (
+        0,
+        'mlspan: the labels of "y" are not used to estimate performance: the model\'s answers are missing;'
+        " add --probability-column or --prediction-column\n",
+    )
+    assert not (tmp_path / "m.sample.npz").exists()
+    code, _, err = run(capsys, *arguments, "--label-column", "y", "--probability-column", "p", "--exclude", "none")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "m.sample.npz").exists()
+    code, _, err = run(capsys, *arguments, "--label-column", "none", "--prediction-column", "p")
+    assert code == 0
+    assert 'the labels of "none" are not used to estimate performance: no row has one' in err
+    assert not (tmp_path / "m.sample.npz").exists()
+
+
 def test_reference_build_of_a_missing_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A column that is not there is named, and nothing is written."""
     source = tmp_path / "past.csv"
@@ -306,3 +328,11 @@ def test_reference_build_names_the_file_that_it_cannot_write(
     missing = tmp_path / "missing.csv"
     _, _, err = run(capsys, "reference", "build", "--data", str(missing), "--model", "m", "--output", str(nowhere))
     assert err == f'mlspan: there is no file "{missing}"\n'
+
+
+def test_last_words_of_run() -> None:
+    """Nothing is said to be kept when it was lost, nor lost when it was kept."""
+    assert last_words(0, 0, 0) == "nothing was lost while stopping"
+    assert last_words(0, 0, 2) == "nothing was lost while stopping; 2 messages are kept and sent after the next start"
+    assert last_words(3, 0, 0) == "3 items were not sent"
+    assert last_words(3, 1, 0) == "3 items were not sent; 1 messages were not sent"

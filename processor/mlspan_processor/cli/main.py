@@ -134,7 +134,7 @@ def _add_reference(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         "reference:build",
         "build a model's reference profile from a table of past inputs",
         [
-            "mlspan reference build --data training.parquet --model fraud-model --output fraud-model.json",
+            "mlspan reference build --data train.parquet --model fraud-model --label-column y --probability-column p",
             "mlspan reference build --data past.csv --prediction-column predicted --label-column outcome",
         ],
     )

@@ -62,7 +62,17 @@ def build(options: argparse.Namespace) -> int:
         say(f"left out, since their values are no numbers, texts or times: {', '.join(left_out)}")
     if sample is not None:
         say(f'wrote "{sample_path(output)}": {len(sample):,} labelled rows, for estimated performance')
+    elif options.label_column:
+        sys.stderr.write(f"mlspan: {_why_no_sample(options)}\n")
     return 0
+
+
+def _why_no_sample(options: argparse.Namespace) -> str:
+    """Why the labels have made no sample, and what to add."""
+    label = f'the labels of "{options.label_column}" are not used to estimate performance'
+    if options.prediction_column or options.probability_column:
+        return f"{label}: no row has one"
+    return f"{label}: the model's answers are missing; add --probability-column or --prediction-column"
 
 
 def _features(source: Path, options: argparse.Namespace) -> list[str] | None:

@@ -55,12 +55,25 @@ def run(options: argparse.Namespace) -> int:
     sys.stdout.flush()
     _log.info("everything is ready")
     stop.wait()
+    unsent_before = _messages(engine, "notifications_failed", "notifications_dropped")
     lost = engine.shutdown()
+    unsent = _messages(engine, "notifications_failed", "notifications_dropped") - unsent_before
+    kept = _messages(engine, "notifications_waiting")
     for limit in handler.filters:
         if isinstance(limit, RateLimit):
             limit.tell(handler)
-    if lost:
-        _log.error("stopped; %d items were not sent", lost)
-    else:
-        _log.info("stopped; nothing was lost while stopping")
+    _log.log(logging.ERROR if lost or unsent else logging.INFO, "stopped; %s", last_words(lost, unsent, kept))
     return 0
+
+
+def last_words(lost: int, unsent: int, kept: int) -> str:
+    """What has become of everything: items and messages that were lost, messages that the store keeps."""
+    losses = [f"{count} {what} were not sent" for count, what in ((lost, "items"), (unsent, "messages")) if count]
+    said = losses or ["nothing was lost while stopping"]
+    return "; ".join([*said, *([f"{kept} messages are kept and sent after the next start"] if kept else [])])
+
+
+def _messages(engine: Engine, *names: str) -> int:
+    """Messages about incidents, of all connectors, by what became of them."""
+    counters = [connector.counters() for connector in engine.parts.connectors.values()]
+    return int(sum(counts.get(name, 0) for counts in counters for name in names))

@@ -47,13 +47,13 @@ class Target(Section):
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Further request headers, such as Authorization; never logged."""
     min_severity: Severity = "warning"
-    """Incidents that are less bad are not told here."""
+    """Incidents that are less bad are not told here; one that becomes so bad is opened here then."""
     changes: list[ChangeKind] = Field(default_factory=lambda: [*CHANGES], min_length=1)
-    """What is told of an incident."""
+    """What is told of an incident; its return after closing is an opening."""
     timeout: PositiveDuration = 5.0
     """How long one attempt may take."""
     queue_size: int = Field(default=100, ge=1, le=10_000)
-    """Messages that may wait; beyond it the oldest is dropped and counted."""
+    """Messages that may wait; beyond it older states of an incident make way, counted, and messages become one."""
     retry_on_failure: Retries = Field(default_factory=Retries)
     """Retries."""
 

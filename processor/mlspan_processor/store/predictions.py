@@ -1,13 +1,15 @@
 """State that survives, part 8: rows that wait for their labels, labels that came, and labels that wait for their rows.
 
 Written: the rows that are new since the last commit, as one blob of columns (see segments.py); labels of rows that were
-written before, as one blob of (row, label), which are joined into one when they are many; and each waiting label that
-is new, has joined or has expired. Read: the ring as it was, what is beyond its capacity and older than the retention
-left out. Spans whose rows are there are known as seen again, so that a sender that repeats them is not counted twice.
+written before, as one blob of (row, label), which are joined into one when they are many; each waiting label that is
+new, has joined or has expired; and how many labels became what. Read: the ring as it was, what is beyond its capacity
+and older than the retention left out. Spans whose rows are there are known as seen again, so that a sender that repeats
+them is not counted twice.
 """
 
 import json
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +25,8 @@ from mlspan_processor.store.work import Work
 _MANY: Final = 64
 """Blobs of labels from which on they become one."""
 _TOTAL: Final = "predictions"
+_COUNT: Final = "labels "
+"""Before the state of labels that a number is of."""
 _SIGN: Final = 1 << 64
 
 
@@ -35,12 +39,14 @@ class PredictionStore:
         self._label_blobs = 0
         self._all_labels = False
         self._all_waiting = True
+        self._counts: dict[str, int] = {}
         self.unreadable: list[tuple[str, Exception]] = []
 
     def add_work(self, labels: Labels, before: int, work: Work) -> None:
         """What has changed; `before` is the time, in nanoseconds, from which on predictions are kept."""
         self._add_rows(labels, before, work)
         self._add_waiting(labels, work)
+        self._add_counts(labels, work)
 
     def failed(self, labels: Labels) -> None:
         """A save has failed: the next one writes all labels, so that nothing gathers meanwhile."""
@@ -120,6 +126,14 @@ class PredictionStore:
 
         work.then(note)
 
+    def _add_counts(self, labels: Labels, work: Work) -> None:
+        """In the transaction that ends the journal's entries of these labels: those left over count once more."""
+        counts = labels.all_counts
+        for state, count in counts.items():
+            if count != self._counts.get(state, 0):
+                work.add("REPLACE INTO meta VALUES (?, ?)", _COUNT + state, count)
+        work.then(partial(setattr, self, "_counts", counts))
+
     def restore(self, database: Database, labels: Labels, slots: Collection[int], recent: RecentSpans) -> None:
         """Read everything into new Labels, of the model versions that are there."""
         pending = labels.pending
@@ -147,7 +161,8 @@ class PredictionStore:
             except (CodecError, KeyError, TypeError, ValueError) as error:
                 self.unreadable.append(("labels that have joined", error))
         waiting = dict(self._waiting(database))
-        labels.restore(waiting)
+        self._counts = {key.removeprefix(_COUNT): n for key, n in totals.items() if key.startswith(_COUNT)}
+        labels.restore(waiting, self._counts)
         self._all_waiting = False
         rows = np.arange(pending.first, pending.total) % pending.capacity
         rows = rows[pending.columns["slot"][rows] != DEAD]

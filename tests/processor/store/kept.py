@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlspan_processor.labels import Label
+from mlspan_processor.labels import STATES, Label
 from mlspan_processor.model_spans import ModelSpans, prediction_id
 from mlspan_processor.records import Chunk
 from tests.processor.helpers import Rig, normal_rows
@@ -49,6 +49,12 @@ def submit(rig: Rig, ids: Sequence[str], label: str = "yes") -> dict[str, int]:
     receipt = rig.connector.submit_labels([Label(text, label) for text in ids])
     states = ("joined", "waiting", "duplicate", "conflicting", "not_captured")
     return {state: count for state in states if (count := getattr(receipt, state))}
+
+
+def counted(rig: Rig) -> dict[str, int]:
+    """What became of labels, without the zeros."""
+    counts = rig.connector.status()["labels"]
+    return {state: counts[state] for state in STATES if counts[state]}
 
 
 def report(rig: Rig, model: str = "fraud", version: str | None = None) -> dict[str, Any]:

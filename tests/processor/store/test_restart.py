@@ -11,7 +11,7 @@ from mlspan_processor.model_spans import ModelSpans, feedback_logs, feedback_spa
 from mlspan_processor.records import Chunk
 from mlspan_processor.reference import write
 from tests.processor.helpers import Rig, normal_rows, spans_of, values_of
-from tests.processor.store.kept import as_killed, calls_of, kept, report, save, submit
+from tests.processor.store.kept import as_killed, calls_of, counted, kept, report, save, submit
 
 
 def test_an_orderly_restart_changes_nothing(tmp_path: Path) -> None:
@@ -83,6 +83,34 @@ def test_labels_count_once_however_often_it_is_killed(tmp_path: Path) -> None:
             place = as_killed(place, tmp_path / str(number))
             save(rig)
             assert rig.counters()["store_journal_requests"] == 0
+
+
+def test_counts_of_labels_go_on(tmp_path: Path) -> None:
+    """They are those of all processes: after an end as they were, after a kill as saved and with the journal, once."""
+    spans = ModelSpans()
+    with kept(tmp_path) as rig:
+        chunk, ids = calls_of(spans, 100, 0)
+        rig.send(chunk)
+        submit(rig, ids[:40])
+        submit(rig, ids[:5])
+        submit(rig, ids[:3], "no")
+        submit(rig, ["never"])
+        before = counted(rig)
+        assert before == {"joined": 40, "waiting": 1, "duplicate": 5, "conflicting": 3}
+    with kept(tmp_path) as rig:
+        assert counted(rig) == before
+        # A counter with a new start time begins anew.
+        assert rig.counters()["labels_joined"] == 0
+        submit(rig, ids[40:50])
+        place = as_killed(tmp_path, tmp_path / "0")
+    for number in range(1, 3):
+        with kept(place) as rig:
+            assert counted(rig) == {**before, "joined": 50}
+            if number == 2:
+                assert save(rig)
+            place = as_killed(place, tmp_path / str(number))
+    with kept(place) as rig:
+        assert counted(rig) == {**before, "joined": 50}
 
 
 @pytest.mark.parametrize("how", ["spans", "logs"])
