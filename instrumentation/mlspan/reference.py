@@ -1,8 +1,8 @@
 """Stage 1, what is normal for a model: an instrumented fit leaves a reference profile, when the user names a folder.
 
-Reads the arguments of a finished ``fit``, writes ``<folder>/<name>-<version>.json``: the distributions of at most
-100,000 sampled rows under the payload's own rules (types, codes, allow, deny, the content hook), categories with
-their texts, and how well the model did in cross-validation, in a search, or in a later
+Reads the arguments of a finished ``fit`` of anything but a transformer, writes ``<folder>/<name>-<version>.json``: the
+distributions of at most 100,000 sampled rows under the payload's own rules (types, codes, allow, deny, the content
+hook), categories with their texts, and how well the model did in cross-validation, in a search, or in a later
 ``score``. Guarantee: does nothing without a folder, never raises, never changes what was passed; files appear whole
 or not at all.
 Memory: a path and two numbers for each fitted model that lives; figures as in `evaluation.py`.
@@ -35,6 +35,8 @@ from mlspan.evaluation import (
     prediction_metrics,
 )
 from mlspan.guard import guarded, warn_once
+from mlspan.identity import delegates
+from mlspan.identity import task as task_of
 from mlspan.inputs import open_input
 from mlspan.profile import CATEGORICAL, Profile, build_profile, from_json, to_json
 from mlspan.sampling import sample
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS: Final = 100_000
 SOURCE: Final = "fit"
+TRANSFORMATION: Final = "transformation"
+OTHER: Final = "other"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._()+-]+")
 
 
@@ -128,9 +132,12 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
         settings: `reference_dir` and everything about capture.
 
     Returns:
-        The file, or None when none was asked for or may be written.
+        The file, or None when none was asked for or may be written, or the model only transforms.
     """
     if settings.reference_dir is None or not settings.capture_content or _evaluating or _is_worker():
+        return None
+    task = str(identity.scope.get(ML_MODEL_TASK, ""))
+    if _only_transforms(model, task):
         return None
     source = open_input(X)
     codes = _ReadableCodes(settings.hash_key)
@@ -155,7 +162,7 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
         },
         model_name=identity.name,
         model_version=identity.version or "",
-        task=str(identity.scope.get(ML_MODEL_TASK, "")),
+        task=task,
         classes=classes,
         source=_source(evaluation),
         performance=evaluation.performance(len(classes)),
@@ -284,6 +291,12 @@ def _write(path: Path, profile: Profile) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _only_transforms(model: object, task: str) -> bool:
+    """Whether the model gives no answers of its own: libraries fit such helpers anywhere, under the name of all."""
+    # A pipeline of transformers, or a search over them, has no task: its last part tells.
+    return task == TRANSFORMATION or (task == OTHER and task_of(delegates(model)[-1]) == TRANSFORMATION)
 
 
 def _safe(text: str) -> str:
