@@ -6,6 +6,7 @@ fitted afterwards, but a copy: the two are matched by class and parameters. Memo
 only.
 """
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,11 @@ from numpy.typing import NDArray
 
 from mlspan.columns import text_of
 from mlspan.fingerprint import IGNORED, fingerprint
+from mlspan.identity import MAX_DEPTH, delegate, read
 
 MAX_EVALUATIONS: Final = 64
+UNSET: Final = "warn"
+"""A `scoring` that scikit-learn has not decided on yet: None, with a warning."""
 
 METRICS: Final[Mapping[str, tuple[str, float]]] = {
     "accuracy": ("accuracy", 1),
@@ -137,11 +141,45 @@ def default_score(model: Any, scoring: object) -> str | None:
 
 
 def own_score(model: Any) -> str | None:
-    """What ``model.score`` measures: accuracy of a classifier, r2 of a regressor; None for others."""
+    """scikit-learn's name of what ``model.score`` measures; None: unknown."""
+    scorer = model
+    for _ in range(MAX_DEPTH):
+        owner = next((cls for cls in type(scorer).__mro__ if "score" in vars(cls)), None)
+        if owner is None or owner.__module__ == "sklearn.base":
+            break  # the mixins measure by the kind of model, whatever a `scoring` beside them is for
+        scoring = read(scorer, "scoring") if "scoring" in _parameters(owner) else None
+        if scoring is not None and not (isinstance(scoring, str) and scoring == UNSET):
+            return _chosen(scoring, read(scorer, "refit"))
+        following = delegate(scorer)
+        if following is None:
+            break
+        scorer = following
+    return score_of_kind(model)
+
+
+def score_of_kind(model: Any) -> str | None:
+    """What scikit-learn's mixins measure: accuracy of a classifier, r2 of a regressor; None for others."""
     kind = getattr(model, "_estimator_type", None)
     if kind is None and hasattr(model, "__sklearn_tags__"):
         kind = model.__sklearn_tags__().estimator_type
     return {"classifier": "accuracy", "regressor": "r2"}.get(kind or "")
+
+
+def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(cls).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _chosen(scoring: object, refit: object) -> str | None:
+    """The name in a `scoring`; of several scores the one that `refit` names."""
+    if isinstance(scoring, (list, tuple, set, Mapping)):
+        if not isinstance(refit, str):
+            return None
+        scoring = scoring.get(refit) if isinstance(scoring, Mapping) else refit
+        return scoring if isinstance(scoring, str) else refit
+    return scoring if isinstance(scoring, str) else None
 
 
 def prediction_metrics(y: NDArray[Any], result: NDArray[Any], method: str, score: str | None) -> dict[str, float]:
@@ -151,7 +189,7 @@ def prediction_metrics(y: NDArray[Any], result: NDArray[Any], method: str, score
         y: (n_rows,) labels.
         result: (n_rows,) predictions, or (n_rows, n_classes) probabilities in the order of the sorted labels.
         method: "predict" or "predict_proba"; nothing is known of others.
-        score: "accuracy" for a classifier, "r2" for a regressor.
+        score: "accuracy" for a classifier, "r2" for a regressor (`score_of_kind`).
     """
     if y.ndim != 1 or len(result) != len(y) or not len(y):
         return {}

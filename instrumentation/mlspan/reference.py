@@ -33,6 +33,7 @@ from mlspan.evaluation import (
     fold_metrics,
     own_score,
     prediction_metrics,
+    score_of_kind,
 )
 from mlspan.guard import guarded, warn_once
 from mlspan.identity import delegates
@@ -225,7 +226,7 @@ def after_cross_validation(function: str, arguments: Mapping[str, Any], result: 
         if labels is None or values is None:
             return
         method = arguments.get("method", "predict")
-        figures = prediction_metrics(labels, values, method, own_score(model))
+        figures = prediction_metrics(labels, values, method, score_of_kind(model))
         metrics = {metric: (value, float("nan")) for metric, value in figures.items()}
     elif function == "cross_val_score":
         metrics = fold_metrics({"score": result}, name)
