@@ -2,20 +2,21 @@
 
 Reads results of scikit-learn's cross-validation, searches and ``score``, writes figures by metric name (the last part
 of ``ml.quality.*``), with their standard deviation over the folds. What was cross-validated is not the object that is
-fitted afterwards, but a copy: the two are matched by class and parameters. Memory: the last 64 evaluations, figures
-only.
+fitted afterwards, but a copy: the two are matched by class and parameters. A ``score`` or a search is of one object,
+and goes to a copy of the figures that `mlspan.reference` keeps for it. Memory: the last 64 evaluations, figures only.
 """
 
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlspan.columns import text_of
+from mlspan.dataset import Dataset
 from mlspan.fingerprint import IGNORED, fingerprint
 from mlspan.identity import MAX_DEPTH, delegate, read
 
@@ -51,19 +52,31 @@ class Evaluation:
         sources: who measured, latest last: "cross_validate", "cross_val_predict", "search", "score".
         metrics: value and standard deviation over the folds (NaN: unknown) by metric name.
         rows: rows of the latest evaluation.
+        data: what was cross-validated on; None: nothing yet.
     """
 
     sources: list[str] = field(default_factory=list)
     metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
     rows: int = 0
+    data: Dataset | None = None
 
-    def add(self, source: str, metrics: Mapping[str, tuple[float, float]], rows: int) -> None:
-        """Take over newer figures."""
+    def add(
+        self, source: str, metrics: Mapping[str, tuple[float, float]], rows: int, data: Dataset | None = None
+    ) -> None:
+        """Take over newer figures; those of a cross-validation, which say on what `data`, replace all on other data."""
         finite = {name: value for name, value in metrics.items() if math.isfinite(value[0])}
         if finite:
+            if data is not None:
+                if self.data is not None and not self.data.is_same(data):
+                    self.sources, self.metrics = [], {}
+                self.data = data
             self.metrics.update(finite)
             self.sources = [*(known for known in self.sources if known != source), source]
             self.rows = rows
+
+    def is_free_for(self, data: Dataset) -> bool:
+        """Whether a cross-validation on these data mixes with no figures on other data."""
+        return not self.metrics if self.data is None else self.data.is_same(data)
 
     def performance(self, n_classes: int) -> dict[str, float]:
         """The figures as a profile keeps them: "accuracy", "accuracy_sd" where known, and "rows"."""
@@ -108,6 +121,14 @@ def evaluation_of(model: Any) -> Evaluation:
             del _evaluations[next(iter(_evaluations))]
         _evaluations[key] = found
     return found
+
+
+def cross_validated(key: str, data: Dataset) -> Evaluation:
+    """A copy of what cross-validation found for models of this recipe, for one that was fitted on `data`."""
+    found = _evaluations.get(key)
+    if found is None or (found.data is not None and not found.data.has_columns_of(data)):
+        return Evaluation()
+    return replace(found, sources=list(found.sources), metrics=dict(found.metrics))
 
 
 def forget() -> None:

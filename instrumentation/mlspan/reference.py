@@ -5,7 +5,7 @@ distributions of at most 100,000 sampled rows under the payload's own rules (typ
 hook), categories with their texts, and how well the model did in cross-validation, in a search, or in a later
 ``score``. Guarantee: does nothing without a folder, never raises, never changes what was passed; files appear whole
 or not at all.
-Memory: a path and two numbers for each fitted model that lives; figures as in `evaluation.py`.
+Memory: a path, figures and what its data are known again by (below 1 KiB) for each fitted model that lives.
 """
 
 import json
@@ -17,22 +17,25 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mlspan.answers import as_array
 from mlspan.capture import Classes, read_cells
 from mlspan.columns import MAX_CACHED_TEXT, TextCodes
+from mlspan.dataset import Dataset, dataset_of
 from mlspan.evaluation import (
     MACRO,
     METRICS,
     Evaluation,
+    cross_validated,
     default_score,
     evaluation_of,
     fold_metrics,
     own_score,
     prediction_metrics,
+    recipe,
     score_of_kind,
 )
 from mlspan.guard import guarded, warn_once
@@ -78,16 +81,15 @@ class Identity(Protocol):
         """Its scope attributes."""
 
 
+@dataclass(slots=True)
 class _Written:
-    """Where a model's reference lies, and by what its own training data are known again."""
+    """A model's reference: where it lies, what was measured of this model, and what it was fitted on."""
 
-    __slots__ = ("model", "path", "rows", "training")
-
-    def __init__(self, model: "weakref.ref[object]", path: Path, training: int, rows: int) -> None:
-        self.model = model
-        self.path = path
-        self.training = training
-        self.rows = rows
+    model: "weakref.ref[object]"
+    path: Path
+    recipe: str
+    data: Dataset
+    evaluation: Evaluation
 
 
 class _ReadableCodes(TextCodes):
@@ -140,6 +142,9 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
     task = str(identity.scope.get(ML_MODEL_TASK, ""))
     if _only_transforms(model, task):
         return None
+    key = id(model)
+    with _lock:
+        _written.pop(key, None)  # of an earlier fit
     source = open_input(X)
     codes = _ReadableCodes(settings.hash_key)
     selector = Selector(settings, codes)
@@ -150,7 +155,8 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
     if found is None or not source.rows:
         return None
     schema, cells, _ = found
-    evaluation = evaluation_of(model)
+    data, made = dataset_of(source), recipe(model)
+    evaluation = cross_validated(made, data)
     _note_search(model, evaluation, source.rows)
     classes = identity.classes.labels if identity.classes is not None else ()
     # The labels are not what the model answers: the processor learns that from its first answers.
@@ -175,9 +181,11 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
         reason = error.strerror or type(error).__name__
         warn_once("reference: folder", 'no reference profile is left in the folder "%s": %s', path.parent, reason)
         return None
-    key = id(model)
     with _lock:
-        _written[key] = _Written(weakref.ref(model, _forgetter(key)), path, id(X), source.rows)
+        for other, written in list(_written.items()):
+            if written.path == path:  # the file is this model's now
+                del _written[other]
+        _written[key] = _Written(weakref.ref(model, _forgetter(key)), path, made, data, evaluation)
     return path
 
 
@@ -200,11 +208,11 @@ def after_score(model: object, X: object, result: object, settings: "Settings") 
     name = own_score(model)
     if written is None or written.model() is not model or name is None:
         return None
-    rows = open_input(X).rows
-    if written.training == id(X) and written.rows == rows:
+    source = open_input(X)
+    if source.rows == written.data.rows and dataset_of(source).is_same(written.data):
         return None
-    evaluation_of(model).add("score", fold_metrics({"score": [result]}, name), rows)
-    return _update(model, written)
+    written.evaluation.add("score", fold_metrics({"score": [result]}, name), source.rows)
+    return _update(written)
 
 
 @guarded("reference: cross-validation", None)
@@ -217,7 +225,7 @@ def after_cross_validation(function: str, arguments: Mapping[str, Any], result: 
         result: what it returned.
     """
     model, scoring = arguments["estimator"], arguments.get("scoring")
-    rows = open_input(arguments["X"]).rows
+    data = dataset_of(open_input(arguments["X"]))
     name = default_score(model, scoring)
     metrics: dict[str, tuple[float, float]]
     if function == "cross_val_predict":
@@ -233,12 +241,10 @@ def after_cross_validation(function: str, arguments: Mapping[str, Any], result: 
     else:
         scores = {key[5:]: value for key, value in result.items() if key.startswith("test_")}
         metrics = fold_metrics(scores, name)
-    evaluation = evaluation_of(model)
-    evaluation.add(function, metrics, rows)
-    for written in list(_written.values()):
-        fitted = written.model()
-        if fitted is not None and type(fitted) is type(model) and evaluation_of(fitted) is evaluation:
-            _update(fitted, written)
+    evaluation_of(model).add(function, metrics, data.rows, data)
+    for written in _promised(recipe(model), data):
+        written.evaluation.add(function, metrics, data.rows, data)
+        _update(written)
 
 
 def forget() -> None:
@@ -264,9 +270,20 @@ def _note_search(model: Any, evaluation: Evaluation, rows: int) -> None:
     evaluation.add("search", metrics, rows)
 
 
-def _update(model: object, written: _Written) -> Path:
+def _promised(made: str, data: Dataset) -> list[_Written]:
+    """The fitted models of this recipe that a cross-validation on these data tells about.
+
+    Those that were fitted on them; else the one that was fitted last, while nothing else is known of it.
+    """
+    alike = [written for written in list(_written.values()) if written.recipe == made]
+    same = [written for written in alike if written.data.is_same(data)]
+    last = [at for at in alike[-1:] if at.data.has_columns_of(data) and at.evaluation.is_free_for(data)]
+    return same or last
+
+
+def _update(written: _Written) -> Path:
     """Write the model's reference again, with what is known of its performance now."""
-    evaluation = evaluation_of(model)
+    evaluation = written.evaluation
     profile = from_json(written.path.read_text(encoding="utf-8"))
     performance = evaluation.performance(len(profile.classes))
     _write(written.path, replace(profile, source=_source(evaluation), performance=performance))
