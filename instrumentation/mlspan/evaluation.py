@@ -2,22 +2,27 @@
 
 Reads results of scikit-learn's cross-validation, searches and ``score``, writes figures by metric name (the last part
 of ``ml.quality.*``), with their standard deviation over the folds. What was cross-validated is not the object that is
-fitted afterwards, but a copy: the two are matched by class and parameters. Memory: the last 64 evaluations, figures
-only.
+fitted afterwards, but a copy: the two are matched by class and parameters. A ``score`` or a search is of one object,
+and goes to a copy of the figures that `mlspan.reference` keeps for it. Memory: the last 64 evaluations, figures only.
 """
 
+import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlspan.columns import text_of
+from mlspan.dataset import Dataset
 from mlspan.fingerprint import IGNORED, fingerprint
+from mlspan.identity import MAX_DEPTH, delegate, read
 
 MAX_EVALUATIONS: Final = 64
+UNSET: Final = "warn"
+"""A `scoring` that scikit-learn has not decided on yet: None, with a warning."""
 
 METRICS: Final[Mapping[str, tuple[str, float]]] = {
     "accuracy": ("accuracy", 1),
@@ -47,19 +52,31 @@ class Evaluation:
         sources: who measured, latest last: "cross_validate", "cross_val_predict", "search", "score".
         metrics: value and standard deviation over the folds (NaN: unknown) by metric name.
         rows: rows of the latest evaluation.
+        data: what was cross-validated on; None: nothing yet.
     """
 
     sources: list[str] = field(default_factory=list)
     metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
     rows: int = 0
+    data: Dataset | None = None
 
-    def add(self, source: str, metrics: Mapping[str, tuple[float, float]], rows: int) -> None:
-        """Take over newer figures."""
+    def add(
+        self, source: str, metrics: Mapping[str, tuple[float, float]], rows: int, data: Dataset | None = None
+    ) -> None:
+        """Take over newer figures; those of a cross-validation, which say on what `data`, replace all on other data."""
         finite = {name: value for name, value in metrics.items() if math.isfinite(value[0])}
         if finite:
+            if data is not None:
+                if self.data is not None and not self.data.is_same(data):
+                    self.sources, self.metrics = [], {}
+                self.data = data
             self.metrics.update(finite)
             self.sources = [*(known for known in self.sources if known != source), source]
             self.rows = rows
+
+    def is_free_for(self, data: Dataset) -> bool:
+        """Whether a cross-validation on these data mixes with no figures on other data."""
+        return not self.metrics if self.data is None else self.data.is_same(data)
 
     def performance(self, n_classes: int) -> dict[str, float]:
         """The figures as a profile keeps them: "accuracy", "accuracy_sd" where known, and "rows"."""
@@ -106,6 +123,14 @@ def evaluation_of(model: Any) -> Evaluation:
     return found
 
 
+def cross_validated(key: str, data: Dataset) -> Evaluation:
+    """A copy of what cross-validation found for models of this recipe, for one that was fitted on `data`."""
+    found = _evaluations.get(key)
+    if found is None or (found.data is not None and not found.data.has_columns_of(data)):
+        return Evaluation()
+    return replace(found, sources=list(found.sources), metrics=dict(found.metrics))
+
+
 def forget() -> None:
     """Drop all evaluations."""
     _evaluations.clear()
@@ -137,11 +162,45 @@ def default_score(model: Any, scoring: object) -> str | None:
 
 
 def own_score(model: Any) -> str | None:
-    """What ``model.score`` measures: accuracy of a classifier, r2 of a regressor; None for others."""
+    """scikit-learn's name of what ``model.score`` measures; None: unknown."""
+    scorer = model
+    for _ in range(MAX_DEPTH):
+        owner = next((cls for cls in type(scorer).__mro__ if "score" in vars(cls)), None)
+        if owner is None or owner.__module__ == "sklearn.base":
+            break  # the mixins measure by the kind of model, whatever a `scoring` beside them is for
+        scoring = read(scorer, "scoring") if "scoring" in _parameters(owner) else None
+        if scoring is not None and not (isinstance(scoring, str) and scoring == UNSET):
+            return _chosen(scoring, read(scorer, "refit"))
+        following = delegate(scorer)
+        if following is None:
+            break
+        scorer = following
+    return score_of_kind(model)
+
+
+def score_of_kind(model: Any) -> str | None:
+    """What scikit-learn's mixins measure: accuracy of a classifier, r2 of a regressor; None for others."""
     kind = getattr(model, "_estimator_type", None)
     if kind is None and hasattr(model, "__sklearn_tags__"):
         kind = model.__sklearn_tags__().estimator_type
     return {"classifier": "accuracy", "regressor": "r2"}.get(kind or "")
+
+
+def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(cls).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _chosen(scoring: object, refit: object) -> str | None:
+    """The name in a `scoring`; of several scores the one that `refit` names."""
+    if isinstance(scoring, (list, tuple, set, Mapping)):
+        if not isinstance(refit, str):
+            return None
+        scoring = scoring.get(refit) if isinstance(scoring, Mapping) else refit
+        return scoring if isinstance(scoring, str) else refit
+    return scoring if isinstance(scoring, str) else None
 
 
 def prediction_metrics(y: NDArray[Any], result: NDArray[Any], method: str, score: str | None) -> dict[str, float]:
@@ -151,7 +210,7 @@ def prediction_metrics(y: NDArray[Any], result: NDArray[Any], method: str, score
         y: (n_rows,) labels.
         result: (n_rows,) predictions, or (n_rows, n_classes) probabilities in the order of the sorted labels.
         method: "predict" or "predict_proba"; nothing is known of others.
-        score: "accuracy" for a classifier, "r2" for a regressor.
+        score: "accuracy" for a classifier, "r2" for a regressor (`score_of_kind`).
     """
     if y.ndim != 1 or len(result) != len(y) or not len(y):
         return {}

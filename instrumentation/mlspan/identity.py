@@ -60,6 +60,12 @@ def delegates(model: object) -> list[object]:
     return found
 
 
+def delegate(model: object) -> object | None:
+    """The last step of a pipeline, or the estimator that the user gave to a meta-estimator; None for others."""
+    following = _last_step(model)
+    return _given_estimator(model) if following is None else following
+
+
 def default_name(model: object) -> str:
     """The class's name; for a pipeline, a search or a meta-estimator with that of the estimator which the user gave
     it, at any depth: ``Pipeline(LogisticRegression)``. The same before and after a fit."""
@@ -68,9 +74,7 @@ def default_name(model: object) -> str:
         return original  # of the class that was scripted or traced
     leaf, depth = model, 0
     while depth < MAX_DEPTH:
-        following = _last_step(leaf)
-        if following is None:
-            following = _given_estimator(leaf)
+        following = delegate(leaf)
         if following is None:
             break
         leaf, depth = following, depth + 1

@@ -1,11 +1,11 @@
 """Stage 1, what is normal for a model: an instrumented fit leaves a reference profile, when the user names a folder.
 
-Reads the arguments of a finished ``fit``, writes ``<folder>/<name>-<version>.json``: the distributions of at most
-100,000 sampled rows under the payload's own rules (types, codes, allow, deny, the content hook), categories with
-their texts, and how well the model did in cross-validation, in a search, or in a later
+Reads the arguments of a finished ``fit`` of anything but a transformer, writes ``<folder>/<name>-<version>.json``: the
+distributions of at most 100,000 sampled rows under the payload's own rules (types, codes, allow, deny, the content
+hook), categories with their texts, and how well the model did in cross-validation, in a search, or in a later
 ``score``. Guarantee: does nothing without a folder, never raises, never changes what was passed; files appear whole
 or not at all.
-Memory: a path and two numbers for each fitted model that lives; figures as in `evaluation.py`.
+Memory: a path, figures and what its data are known again by (below 1 KiB) for each fitted model that lives.
 """
 
 import json
@@ -17,24 +17,30 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mlspan.answers import as_array
 from mlspan.capture import Classes, read_cells
 from mlspan.columns import MAX_CACHED_TEXT, TextCodes
+from mlspan.dataset import Dataset, dataset_of
 from mlspan.evaluation import (
     MACRO,
     METRICS,
     Evaluation,
+    cross_validated,
     default_score,
     evaluation_of,
     fold_metrics,
     own_score,
     prediction_metrics,
+    recipe,
+    score_of_kind,
 )
 from mlspan.guard import guarded, warn_once
+from mlspan.identity import delegates
+from mlspan.identity import task as task_of
 from mlspan.inputs import open_input
 from mlspan.profile import CATEGORICAL, Profile, build_profile, from_json, to_json
 from mlspan.sampling import sample
@@ -46,6 +52,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS: Final = 100_000
 SOURCE: Final = "fit"
+TRANSFORMATION: Final = "transformation"
+OTHER: Final = "other"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._()+-]+")
 
 
@@ -73,16 +81,15 @@ class Identity(Protocol):
         """Its scope attributes."""
 
 
+@dataclass(slots=True)
 class _Written:
-    """Where a model's reference lies, and by what its own training data are known again."""
+    """A model's reference: where it lies, what was measured of this model, and what it was fitted on."""
 
-    __slots__ = ("model", "path", "rows", "training")
-
-    def __init__(self, model: "weakref.ref[object]", path: Path, training: int, rows: int) -> None:
-        self.model = model
-        self.path = path
-        self.training = training
-        self.rows = rows
+    model: "weakref.ref[object]"
+    path: Path
+    recipe: str
+    data: Dataset
+    evaluation: Evaluation
 
 
 class _ReadableCodes(TextCodes):
@@ -128,10 +135,16 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
         settings: `reference_dir` and everything about capture.
 
     Returns:
-        The file, or None when none was asked for or may be written.
+        The file, or None when none was asked for or may be written, or the model only transforms.
     """
     if settings.reference_dir is None or not settings.capture_content or _evaluating or _is_worker():
         return None
+    task = str(identity.scope.get(ML_MODEL_TASK, ""))
+    if _only_transforms(model, task):
+        return None
+    key = id(model)
+    with _lock:
+        _written.pop(key, None)  # of an earlier fit
     source = open_input(X)
     codes = _ReadableCodes(settings.hash_key)
     selector = Selector(settings, codes)
@@ -142,7 +155,8 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
     if found is None or not source.rows:
         return None
     schema, cells, _ = found
-    evaluation = evaluation_of(model)
+    data, made = dataset_of(source), recipe(model)
+    evaluation = cross_validated(made, data)
     _note_search(model, evaluation, source.rows)
     classes = identity.classes.labels if identity.classes is not None else ()
     # The labels are not what the model answers: the processor learns that from its first answers.
@@ -155,7 +169,7 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
         },
         model_name=identity.name,
         model_version=identity.version or "",
-        task=str(identity.scope.get(ML_MODEL_TASK, "")),
+        task=task,
         classes=classes,
         source=_source(evaluation),
         performance=evaluation.performance(len(classes)),
@@ -167,9 +181,11 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
         reason = error.strerror or type(error).__name__
         warn_once("reference: folder", 'no reference profile is left in the folder "%s": %s', path.parent, reason)
         return None
-    key = id(model)
     with _lock:
-        _written[key] = _Written(weakref.ref(model, _forgetter(key)), path, id(X), source.rows)
+        for other, written in list(_written.items()):
+            if written.path == path:  # the file is this model's now
+                del _written[other]
+        _written[key] = _Written(weakref.ref(model, _forgetter(key)), path, made, data, evaluation)
     return path
 
 
@@ -192,11 +208,11 @@ def after_score(model: object, X: object, result: object, settings: "Settings") 
     name = own_score(model)
     if written is None or written.model() is not model or name is None:
         return None
-    rows = open_input(X).rows
-    if written.training == id(X) and written.rows == rows:
+    source = open_input(X)
+    if source.rows == written.data.rows and dataset_of(source).is_same(written.data):
         return None
-    evaluation_of(model).add("score", fold_metrics({"score": [result]}, name), rows)
-    return _update(model, written)
+    written.evaluation.add("score", fold_metrics({"score": [result]}, name), source.rows)
+    return _update(written)
 
 
 @guarded("reference: cross-validation", None)
@@ -209,7 +225,7 @@ def after_cross_validation(function: str, arguments: Mapping[str, Any], result: 
         result: what it returned.
     """
     model, scoring = arguments["estimator"], arguments.get("scoring")
-    rows = open_input(arguments["X"]).rows
+    data = dataset_of(open_input(arguments["X"]))
     name = default_score(model, scoring)
     metrics: dict[str, tuple[float, float]]
     if function == "cross_val_predict":
@@ -218,19 +234,17 @@ def after_cross_validation(function: str, arguments: Mapping[str, Any], result: 
         if labels is None or values is None:
             return
         method = arguments.get("method", "predict")
-        figures = prediction_metrics(labels, values, method, own_score(model))
+        figures = prediction_metrics(labels, values, method, score_of_kind(model))
         metrics = {metric: (value, float("nan")) for metric, value in figures.items()}
     elif function == "cross_val_score":
         metrics = fold_metrics({"score": result}, name)
     else:
         scores = {key[5:]: value for key, value in result.items() if key.startswith("test_")}
         metrics = fold_metrics(scores, name)
-    evaluation = evaluation_of(model)
-    evaluation.add(function, metrics, rows)
-    for written in list(_written.values()):
-        fitted = written.model()
-        if fitted is not None and type(fitted) is type(model) and evaluation_of(fitted) is evaluation:
-            _update(fitted, written)
+    evaluation_of(model).add(function, metrics, data.rows, data)
+    for written in _promised(recipe(model), data):
+        written.evaluation.add(function, metrics, data.rows, data)
+        _update(written)
 
 
 def forget() -> None:
@@ -256,9 +270,20 @@ def _note_search(model: Any, evaluation: Evaluation, rows: int) -> None:
     evaluation.add("search", metrics, rows)
 
 
-def _update(model: object, written: _Written) -> Path:
+def _promised(made: str, data: Dataset) -> list[_Written]:
+    """The fitted models of this recipe that a cross-validation on these data tells about.
+
+    Those that were fitted on them; else the one that was fitted last, while nothing else is known of it.
+    """
+    alike = [written for written in list(_written.values()) if written.recipe == made]
+    same = [written for written in alike if written.data.is_same(data)]
+    last = [at for at in alike[-1:] if at.data.has_columns_of(data) and at.evaluation.is_free_for(data)]
+    return same or last
+
+
+def _update(written: _Written) -> Path:
     """Write the model's reference again, with what is known of its performance now."""
-    evaluation = evaluation_of(model)
+    evaluation = written.evaluation
     profile = from_json(written.path.read_text(encoding="utf-8"))
     performance = evaluation.performance(len(profile.classes))
     _write(written.path, replace(profile, source=_source(evaluation), performance=performance))
@@ -284,6 +309,12 @@ def _write(path: Path, profile: Profile) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _only_transforms(model: object, task: str) -> bool:
+    """Whether the model gives no answers of its own: libraries fit such helpers anywhere, under the name of all."""
+    # A pipeline of transformers, or a search over them, has no task: its last part tells.
+    return task == TRANSFORMATION or (task == OTHER and task_of(delegates(model)[-1]) == TRANSFORMATION)
 
 
 def _safe(text: str) -> str:
