@@ -13,6 +13,7 @@ from mlspan_processor.anomaly import ChangePoint, History, Joint, Settings, Stat
 from mlspan_processor.anomaly.base import Detector, JointDetector, Verdict
 from mlspan_processor.anomaly.findings import Exemplar, Finding
 from mlspan_processor.model import Model
+from mlspan_processor.monitors.call_share import CallShare
 from mlspan_processor.monitors.held import NEW_NORMAL_HOURS, Held
 from mlspan_processor.monitors.metrics import Watched, watched
 from mlspan_processor.monitors.settings import DEFAULT_LEVEL, Monitor
@@ -197,6 +198,8 @@ class Rule:
 def made(monitor: Monitor) -> Detector:
     """A detector of the monitor's method."""
     row = watched(monitor.metric)
+    if monitor.threshold is not None and monitor.metric == "errors":
+        return CallShare(below=monitor.threshold.below, above=monitor.threshold.above)
     if monitor.threshold is not None:
         return Static(below=monitor.threshold.below, above=monitor.threshold.above)
     settings = Settings(
@@ -230,7 +233,7 @@ def judged_value(point: Point, verdict: Verdict) -> float | None:
     if verdict.run == 1:
         return point.value
     if verdict.expected is None or verdict.effect is None:
-        return point.value
+        return verdict.value
     return verdict.expected + verdict.effect
 
 
