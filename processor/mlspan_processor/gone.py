@@ -6,10 +6,11 @@ restart with an older store, once it has not been for `idle_ns`. Memory: a numbe
 """
 
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from mlspan_processor.anomaly.incidents import Incident
 
-UNSEEN = "the version is no longer seen"
+UNSEEN: Final = "the version is no longer seen"
 Key = tuple[str, str]
 
 

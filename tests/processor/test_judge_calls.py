@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from mlspan_processor.anomaly.findings import Finding
+from mlspan_processor.anomaly.incidents import Incidents, Limits
 from mlspan_processor.closed import Closed
+from mlspan_processor.gone import UNSEEN, Gone
 from mlspan_processor.model_spans import ModelSpans
 from tests.processor.helpers import Rig
 from tests.processor.test_judge import events_of
@@ -47,6 +50,20 @@ def test_an_incident_of_a_version_that_is_gone_is_closed(tmp_path: Path, restart
             [closed] = rig.connector.incidents()["closed"]
         assert closed["why"].startswith("no calls since 20")
         assert events_of(rig.logs.chunks)[-1][1]["ml.incident.status"] == "closed"
+
+
+def test_a_version_that_is_not_there_is_given_up_later() -> None:
+    """A version without a word of why, as after a restart: not before it has been away as long as idle ones may."""
+    incidents = Incidents(Limits(persistence=(1, 1)))
+    incidents.step(1, [Finding("errors", "errors", "fraud", "7")])
+    gone = Gone(100)
+    assert gone.at(1000, incidents.open, []) == []
+    assert gone.at(1099, incidents.open, []) == []
+    assert gone.at(1100, incidents.open, []) == [(("fraud", "7"), UNSEEN)]
+    assert gone.at(1200, incidents.open, [("fraud", "7")]) == []
+    assert gone.at(1300, incidents.open, []) == []
+    gone.forget(("fraud", "7"), "no calls")
+    assert gone.at(1301, incidents.open, []) == [(("fraud", "7"), "no calls")]
 
 
 def test_a_model_that_nobody_calls_any_more_has_no_incident_for_ever() -> None:

@@ -185,6 +185,38 @@ def test_a_clock_that_was_set_back_far_is_believed() -> None:
     assert _run(incidents, bad=[5], until=7, first=4) == [(7, "closed", "recovered")]
 
 
+def test_a_clock_that_is_known_to_be_set_back() -> None:
+    """An hour back, too, where nothing is replayed: what is found then is told, and what is fine closes."""
+    incidents = Incidents(AT_ONCE)
+    assert [kind for _, kind, _ in _run(incidents, bad=[101], until=101, first=100)] == ["opened"]
+    incidents.set_back(40 * MINUTE)
+    [change] = incidents.step(40 * MINUTE, [_finding(40, severity="critical")])
+    assert (change.why, change.incident.updated_ns) == ("worse", 40 * MINUTE)
+    assert _run(incidents, bad=[], until=45, first=41) == [(42, "closed", "recovered")]
+
+
+def test_a_closing_says_what_is_fine_without_recovery() -> None:
+    """A level that was taken for normal is told as that."""
+    incidents = Incidents(AT_ONCE)
+    incidents.step(MINUTE, [_finding(1)])
+    usual = {("fraud", "7"): {("accuracy", ""): "taken as the new normal", ("other", ""): "never part of it"}}
+    incidents.step(2 * MINUTE, [], [("fraud", "7")], usual)
+    [change] = incidents.step(3 * MINUTE, [], [("fraud", "7")], usual)
+    assert (change.kind, change.why) == ("closed", "accuracy taken as the new normal")
+
+
+def test_a_version_that_is_given_up_closes() -> None:
+    """With the reason, once; if it comes back, that is another incident."""
+    incidents = Incidents(AT_ONCE)
+    incidents.step(MINUTE, [_finding(1)])
+    change = incidents.end("fraud", "7", 2 * MINUTE, "no calls")
+    assert change is not None
+    assert (change.kind, change.why, change.incident.closed_ns) == ("closed", "no calls", 2 * MINUTE)
+    assert incidents.open == []
+    assert incidents.end("fraud", "7", 3 * MINUTE, "no calls") is None
+    assert [one.kind for one in incidents.step(4 * MINUTE, [_finding(4)])] == ["opened"]
+
+
 def test_everything_is_bounded() -> None:
     """Subjects, exemplars, series and model versions; what is dropped is counted."""
     limits = Limits(persistence=(1, 1), subjects=3, exemplars=4, tracked=5, groups=2)
