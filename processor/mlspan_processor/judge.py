@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from mlspan_processor.anomaly.findings import Change
 from mlspan_processor.anomaly.incidents import Incidents, Limits
+from mlspan_processor.closed import Closed
 from mlspan_processor.decode import Calls as DecodedCalls
-from mlspan_processor.events import Event, as_json, event_of
+from mlspan_processor.events import Event, as_json, event_of, rfc3339
+from mlspan_processor.gone import Gone
 from mlspan_processor.instruments import Instruments
 from mlspan_processor.model import Model
 from mlspan_processor.monitors.calls import Calls, CallWindow
@@ -46,8 +48,6 @@ WATCHES_A_SAVE: Final = 20
 ROWS_BYTES: Final = 128 * 1024 * 1024
 LEARNT_BYTES: Final = 128 * 1024 * 1024
 """Of rows that detectors are learnt from, over all model versions."""
-MAX_EVENTS: Final = 100
-"""Closed incidents that the report still shows."""
 INCIDENTS: Final = "incidents"
 WATCHES: Final = "watches"
 ESTIMATORS: Final = "estimators"
@@ -66,7 +66,7 @@ class Judge:
     Attributes:
         incidents: open ones and those that cool down.
         opened: how many were opened, by (model, version, severity).
-        closed: the last closed ones, newest last.
+        closed: the last closed ones.
     """
 
     def __init__(
@@ -98,9 +98,10 @@ class Judge:
         self._running = 0
         self._resources = Resources(settings.segments.resource)
         self.incidents = Incidents(LIMITS)
+        self._gone = Gone(int(settings.window.idle * 10**9))
         self._monitors_of: dict[str, set[str]] = {}
         self.opened: dict[tuple[str, str, str], int] = {}
-        self.closed: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self.closed = Closed()
         self.notifier = Notifier(settings.notify, sections)
         self.counters = dict.fromkeys(("judged_windows", "failed_judgements", "incidents_opened"), 0)
         sections.on_restore(INCIDENTS, self._restore_incidents)
@@ -156,7 +157,9 @@ class Judge:
             self._watch(model).add_labels(places, pending, now, segments)
 
     def forget(self, model: Model) -> None:
-        """A model version that is idle; its incidents stay until they close."""
+        """A model version that is idle; its incident closes at the next tick."""
+        self._gone.forget(model.key, f"no calls since {rfc3339(model.last_seen)}")
+        self._waiting_calls.pop(model.key, None)
         if self._watches.pop(model.key, None) is not None:
             for section in _OF_WATCHES:
                 self._sections.delete(section, _name(model.key))
@@ -167,6 +170,8 @@ class Judge:
     def tick(self, models: Mapping[Key, Model], instruments: Instruments, now: int) -> list[Event]:
         """Judge what is over, open and close incidents; returns what is to be told."""
         self.catch_up()
+        # Nothing is replayed here: an earlier time is a clock that was set back.
+        self.incidents.set_back(now)
         for calls in self._calls:
             for key, window in calls.advance(instruments, now).items():
                 if key in models:
@@ -176,12 +181,10 @@ class Judge:
         if sum(one.together.nbytes for one in self._watches.values()) > LEARNT_BYTES:
             max(self._watches.values(), key=lambda one: one.together.nbytes).together.hurry()
         # What still holds is found again at every look, though its window was judged before.
-        findings = [
-            replace(one, end_ns=max(one.end_ns, now))
-            for key in looked
-            for one in self._watches[key].persistence.findings()
-        ]
-        changes = self.incidents.step(now, findings, looked)
+        findings = [replace(one, end_ns=now) for key in looked for one in self._watches[key].persistence.findings()]
+        changes = self.incidents.step(now, findings, looked, {key: self._watches[key].usual for key in looked})
+        gone = self._gone.at(now, self.incidents.open, models)
+        changes += filter(None, [self.incidents.end(*key, now, why) for key, why in gone])
         return self._told(changes, now)
 
     def watch(self, key: Key) -> Watch | None:
@@ -253,8 +256,7 @@ class Judge:
                 place = (event.model, event.version, event.severity)
                 self.opened[place] = self.opened.get(place, 0) + 1
                 self.counters["incidents_opened"] += 1
-            elif event.change == "closed":
-                self.closed.append(event)
+            self.closed.see(event)
         # On disk, with who is to hear, before anybody does: a restart then opens nothing twice, and forgets nobody.
         self.notifier.hold(events, self._whom(events))
         self._save_incidents()
@@ -334,7 +336,7 @@ class Judge:
             "incidents": self.incidents.to_dict(),
             "monitors": {key: sorted(names) for key, names in self._monitors_of.items()},
             "opened": [[list(place), count] for place, count in self.opened.items()],
-            "closed": [asdict(event) for event in self.closed],
+            "closed": self.closed.to_list(),
         }
         self._sections.put(INCIDENTS, "all", orjson.dumps(state))
 
@@ -350,8 +352,8 @@ class Judge:
         self.incidents = Incidents.from_dict(state["incidents"], LIMITS)
         self._monitors_of = {key: set(names) for key, names in state["monitors"].items()}
         self.opened = {(place[0], place[1], place[2]): count for place, count in state["opened"]}
-        self.closed.extend(Event(**{**one, **_tuples(one)}) for one in state["closed"])
         events = self.events()
+        self.closed.restore(state["closed"], events)
         self.notifier.remember(events, self._whom(events))
 
     def _save_watches(self) -> None:
@@ -375,12 +377,6 @@ class Judge:
     def _restore_watches(self, section: str, values: Mapping[str, bytes]) -> None:
         for name, data in values.items():
             self._restored.setdefault(_key(name), {})[section] = data
-
-
-def _tuples(event: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an Event that JSON has as lists."""
-    lists = {name: tuple(value) for name, value in event.items() if isinstance(value, list)}
-    return {**lists, "exemplars": tuple((trace, span) for trace, span in event["exemplars"])}
 
 
 def _name(key: Key) -> str:

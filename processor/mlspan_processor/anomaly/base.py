@@ -43,6 +43,8 @@ class Verdict:
         effect: how far the value, or the run of values judged, is from what was expected, in the value's units.
         certain: whether one such value is enough; the other anomalies need to persist (see incidents).
         rebased: whether the detector has just taken the series' new level for normal.
+        run: how many of the last values were judged, as their mean.
+        season: what the time of day or week adds to the level, in the value's units.
     """
 
     score: float | None
@@ -56,6 +58,8 @@ class Verdict:
     effect: float | None = None
     certain: bool = False
     rebased: bool = False
+    run: int = 1
+    season: float = 0.0
 
 
 Values = Mapping[str, float | None]

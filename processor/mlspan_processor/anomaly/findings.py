@@ -154,7 +154,8 @@ class Change:
     Attributes:
         kind: opened, updated or closed.
         incident: as it is now.
-        why: of an update: "worse", "wider", "came back" or "still open"; "" else.
+        why: of an update: "worse", "wider", "came back" or "still open"; of a closing: "recovered", or what else ended
+            it; "" of an opening.
     """
 
     kind: Literal["opened", "updated", "closed"]

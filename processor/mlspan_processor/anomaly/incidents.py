@@ -14,9 +14,10 @@ judged by its own history is re-baselined by its detector, and recovers. Memory:
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 from mlspan_processor.anomaly.findings import (
@@ -88,12 +89,17 @@ class Incidents:
         return sorted(found, key=lambda incident: (incident.opened_ns, incident.id))
 
     def step(
-        self, now_ns: int, judgements: Sequence[Finding], looked: Collection[tuple[str, str]] | None = None
+        self,
+        now_ns: int,
+        judgements: Sequence[Finding],
+        looked: Collection[tuple[str, str]] | None = None,
+        usual: Mapping[tuple[str, str], Mapping[tuple[str, str], str]] = MappingProxyType({}),
     ) -> list[Change]:
         """One look.
 
         `judgements`: everything that is wrong at this moment; a series without one is fine. `looked`: the (model,
-        version) that were judged now, None for all that are known; the others stay as they are.
+        version) that were judged now, None for all that are known; the others stay as they are. `usual`: by (model,
+        version) the series that are fine for another reason than recovery, and that reason.
         """
         by_group: dict[tuple[str, str], list[Finding]] = {}
         for finding in judgements:
@@ -108,17 +114,28 @@ class Incidents:
             if group.last_ns is not None and group.last_ns - CLOCK_BACK_NS <= now_ns <= group.last_ns:
                 continue
             if group.last_ns is not None and now_ns < group.last_ns:
-                # The clock was set back: windows that were seen are no measure of those to come.
-                for track in group.tracks.values():
-                    track.seen_ns = None
-            change = self._look(group, now_ns, by_group.get(key, []))
+                _set_back(group, now_ns)
+            change = self._look(group, now_ns, by_group.get(key, []), usual.get(key, {}))
             group.last_ns = now_ns
             if change is not None:
                 changes.append(change)
         self._forget()
         return changes
 
-    def _look(self, group: Group, now_ns: int, findings: Iterable[Finding]) -> Change | None:
+    def set_back(self, now_ns: int) -> None:
+        """The time that it is: looks from here on are no repetitions, though the last ones were later."""
+        for group in self._groups.values():
+            if group.last_ns is not None and now_ns < group.last_ns:
+                _set_back(group, now_ns)
+
+    def end(self, model: str, version: str, now_ns: int, why: str) -> Change | None:
+        """Nothing of a model version will be judged any more: close its incident, and forget the rest."""
+        group = self._groups.pop((model, version), None)
+        return self._close(group, now_ns, why) if group is not None and _is_open(group) else None
+
+    def _look(
+        self, group: Group, now_ns: int, findings: Iterable[Finding], usual: Mapping[tuple[str, str], str]
+    ) -> Change | None:
         self._mark(group, findings)
         k, m = self.limits.persistence
         persistent = {
@@ -140,7 +157,10 @@ class Incidents:
                 self._end(group)
             return None
         if all(track.recovered for track in group.tracks.values() if track.member):
-            return self._close(group, now_ns)
+            told = [
+                f"{name[0]} {why}" for name, why in usual.items() if name in group.tracks and group.tracks[name].member
+            ]
+            return self._close(group, now_ns, "; ".join(told) or "recovered")
         if group.cooling is not None:
             group.cooling = max(group.cooling - 1, 0)
         severity = self._severity(group)
@@ -224,12 +244,12 @@ class Incidents:
         )
         return Change("updated", group.incident, why)
 
-    def _close(self, group: Group, now_ns: int) -> Change:
+    def _close(self, group: Group, now_ns: int, why: str) -> Change:
         assert group.incident is not None
         group.incident = replace(
             group.incident, updated_ns=now_ns, closed_ns=now_ns, status="closed", subjects=self._subjects(group)
         )
-        change = Change("closed", group.incident)
+        change = Change("closed", group.incident, why)
         if group.cooling is None:
             group.cooling = self.limits.cool_down
         if group.cooling <= 0:
@@ -278,6 +298,15 @@ class Incidents:
             group = group_of(one)
             incidents._groups[group.model, group.version] = group
         return incidents
+
+
+def _set_back(group: Group, now_ns: int) -> None:
+    """The clock was set back: windows that were seen are no measure of those to come."""
+    group.last_ns = now_ns - 1
+    for track in group.tracks.values():
+        track.seen_ns = None
+    if group.incident is not None:
+        group.incident = replace(group.incident, updated_ns=min(group.incident.updated_ns, now_ns))
 
 
 def _is_open(group: Group) -> bool:

@@ -40,6 +40,8 @@ OUTER: Final = 0.03
 CERTAIN: Final = 2.0
 # Half the distance of the quartiles to standard deviation.
 TO_SD: Final = 1.4826
+# Statistics that are means of so many values.
+WIDTHS: Final = {"short": SHORT, "long": LONG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +152,10 @@ class Residuals:
             expected=expected.value,
             low=low,
             high=high,
-            effect=now if name in {"short", "long"} and anomalous else value - expected.value,
+            effect=now if name in WIDTHS and anomalous else value - expected.value,
             certain=anomalous and score * CERTAIN <= threshold,
+            run=WIDTHS.get(name, 1) if anomalous else 1,
+            season=expected.value - expected.level,
         )
 
     def _matters(
@@ -162,7 +166,7 @@ class Residuals:
         if name == "spread":
             change = abs(math.exp(now) - math.exp(usual))
             return settings.direction == "both" and settings.counting == "number" and change >= settings.min_effect
-        width = {"short": SHORT, "long": LONG}.get(name, 1)
+        width = WIDTHS.get(name, 1)
         effect = now if width > 1 else value - expected.value
         if abs(effect) < settings.min_effect or (
             settings.direction != "both" and (effect > 0) != (settings.direction == "up")

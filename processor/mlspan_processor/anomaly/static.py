@@ -101,6 +101,9 @@ class Static:
     def from_dict(cls, state: State) -> Self:
         """The detector that `to_dict` described."""
         detector = cls(**{key: state[key] for key in ("below", "above", "recover_above", "recover_below", "min_rows")})
-        detector._clock = Clock.from_dict(state["clock"])
-        detector._side = state["side"]
+        detector._restore(state)
         return detector
+
+    def _restore(self, state: State) -> None:
+        self._clock = Clock.from_dict(state["clock"])
+        self._side = state["side"]

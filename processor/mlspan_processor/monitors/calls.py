@@ -67,7 +67,8 @@ class Calls:
 
     def advance(self, instruments: Instruments, now: int) -> dict[Key, CallWindow]:
         """The windows that are over at `now`; empty between two ends."""
-        if not self._end:
+        # A clock that was set back must not put the next window off.
+        if not self._end or now < self._end - self.duration_ns:
             self._begin(instruments, now)
             return {}
         if now < self._end:

@@ -1,7 +1,8 @@
 """Stage 6, part 15: one monitor of one model version at work: values of its series to findings, by a detector each.
 
 In: points of closed windows. Out: by subject and segment a finding, or None where the series is fine; nothing where it
-is undecidable. A value that is off in the harmless direction, or by less than `min_effect`, is fine.
+is undecidable. A value that is off in the harmless direction, or by less than `min_effect`, is fine; what was bad is
+fine when it is back at the level from before (held.py).
 Memory: one detector a series (anomaly/), at most `MAX_SERIES`.
 """
 
@@ -12,6 +13,8 @@ from mlspan_processor.anomaly import ChangePoint, History, Joint, Settings, Stat
 from mlspan_processor.anomaly.base import Detector, JointDetector, Verdict
 from mlspan_processor.anomaly.findings import Exemplar, Finding
 from mlspan_processor.model import Model
+from mlspan_processor.monitors.call_share import CallShare
+from mlspan_processor.monitors.held import NEW_NORMAL_HOURS, Held
 from mlspan_processor.monitors.metrics import Watched, watched
 from mlspan_processor.monitors.settings import DEFAULT_LEVEL, Monitor
 
@@ -54,6 +57,7 @@ class Rule:
 
     Attributes:
         suffix: what its series are called beyond their metric.
+        usual: series whose new level was last taken for normal, and how that is told.
     """
 
     def __init__(self, monitor: Monitor, suffix: str = "") -> None:
@@ -62,6 +66,8 @@ class Rule:
         self._row = watched(monitor.metric)
         self._detectors: dict[tuple[str, str], Detector] = {}
         self._joint: JointDetector | None = None
+        self._held: dict[tuple[str, str], Held] = {}
+        self.usual: dict[tuple[str, str], str] = {}
 
     def apply(self, model: Model, points: list[Point], others: dict[str, list[Point]]) -> Found:
         """Judge new values.
@@ -84,8 +90,30 @@ class Rule:
                 detector = self._detectors[place] = made(self.monitor)
             verdict = detector.update(point.end, point.value, point.n)
             if verdict.score is not None or verdict.is_anomaly:
-                found[place] = self._finding(model, point, verdict) if self._is_bad(verdict) else None
+                found[place] = self._judged(model, point, verdict)
         return found
+
+    def _judged(self, model: Model, point: Point, verdict: Verdict) -> Finding | None:
+        """What holds after a verdict, the level from before the trouble considered."""
+        place = (point.subject, point.segment)
+        bad = self._is_bad(verdict)
+        held = self._held.get(place)
+        if bad:
+            self.usual.pop(place, None)
+            if held is None:
+                held = Held.begin(verdict, point.end, self._least(verdict), self._is_share)
+                if held is not None:
+                    self._held[place] = held
+        if held is None:
+            return self._finding(model, point, verdict) if bad else None
+        standing = held.see(point.end, verdict, point.n, bad)
+        if standing in {"over", "usual"}:
+            del self._held[place]
+        if standing == "usual":
+            self.usual[place] = f"taken as the new normal after {NEW_NORMAL_HOURS} hours"
+        if standing == "bad":
+            return self._finding(model, point, held.against_before(verdict, bad))
+        return self._finding(model, point, verdict) if bad and standing == "open" else None
 
     def _together(self, model: Model, mine: list[Point], others: dict[str, list[Point]]) -> Found:
         if not mine:
@@ -113,10 +141,17 @@ class Rule:
         if effect is None or self.monitor.uses == "static":
             return True
         harmless = (self._row.bad == "low" and effect > 0) or (self._row.bad == "high" and effect < 0)
-        least = self.monitor.min_effect or 0.0
+        return not harmless and abs(effect) >= self._least(verdict)
+
+    def _least(self, verdict: Verdict) -> float:
+        """The least change that matters."""
         if self.monitor.min_effect is None and self._row.unit in {"s", "1/s"}:
-            least = LEAST_RATIO * abs(verdict.expected or 0.0)
-        return not harmless and abs(effect) >= least
+            return LEAST_RATIO * abs(verdict.expected or 0.0)
+        return self.monitor.min_effect or 0.0
+
+    @property
+    def _is_share(self) -> bool:
+        return self._row.unit == "share" or self.monitor.metric in SHARES
 
     def _finding(self, model: Model, point: Point, verdict: Verdict) -> Finding:
         kind = "estimated" if self.monitor.kind == "estimated" else self._row.kind
@@ -127,7 +162,7 @@ class Rule:
             version=model.version,
             segment=point.segment,
             severity=self.monitor.severity,
-            value=point.value,
+            value=judged_value(point, verdict),
             expected=verdict.expected,
             effect=verdict.effect,
             p_value=verdict.score,
@@ -144,6 +179,8 @@ class Rule:
             "method": self.monitor.uses,
             "detectors": [[list(place), one.to_dict()] for place, one in self._detectors.items()],
             "joint": None if self._joint is None else self._joint.to_dict(),
+            "held": [[list(place), one.to_dict()] for place, one in self._held.items()],
+            "usual": [[list(place), text] for place, text in self.usual.items()],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -154,11 +191,15 @@ class Rule:
         self._detectors = {(place[0], place[1]): cls.from_dict(one) for place, one in state["detectors"]}
         if state["joint"] is not None:
             self._joint = Joint.from_dict(state["joint"])
+        self._held = {(place[0], place[1]): Held.from_dict(one) for place, one in state.get("held", [])}
+        self.usual = {(place[0], place[1]): text for place, text in state.get("usual", [])}
 
 
 def made(monitor: Monitor) -> Detector:
     """A detector of the monitor's method."""
     row = watched(monitor.metric)
+    if monitor.threshold is not None and monitor.metric == "errors":
+        return CallShare(below=monitor.threshold.below, above=monitor.threshold.above)
     if monitor.threshold is not None:
         return Static(below=monitor.threshold.below, above=monitor.threshold.above)
     settings = Settings(
@@ -180,9 +221,20 @@ def message(row: Watched, point: Point, verdict: Verdict) -> str:
     where = f" of {point.feature}" if point.feature else f" where {point.segment}" if point.segment else ""
     estimated = "estimated " if point.subject.startswith("estimated ") else ""
     rows = f" over {point.n:,.0f} rows" if point.n else ""
+    if verdict.run > 1:
+        rows = f" over the last {verdict.run} windows"
     expected = "" if verdict.expected is None else f", expected {quantity(verdict.expected, row.unit)}"
     reason = f" ({verdict.reason})" if verdict.reason and verdict.expected is None else ""
-    return f"{estimated}{row.phrase}{where} {quantity(point.value, row.unit)}{rows}{expected}{reason}"
+    return f"{estimated}{row.phrase}{where} {quantity(judged_value(point, verdict), row.unit)}{rows}{expected}{reason}"
+
+
+def judged_value(point: Point, verdict: Verdict) -> float | None:
+    """What was judged: the window's value, or the mean of the last windows where that was off."""
+    if verdict.run == 1:
+        return point.value
+    if verdict.expected is None or verdict.effect is None:
+        return verdict.value
+    return verdict.expected + verdict.effect
 
 
 def quantity(value: float | None, unit: str) -> str:

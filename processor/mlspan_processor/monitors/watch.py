@@ -117,6 +117,11 @@ class Watch:
         known = self._judges.get((self._specs.rows, DEFAULT_LEVEL))
         return known[1].last if known is not None else None
 
+    @property
+    def usual(self) -> dict[tuple[str, str], str]:
+        """Series and segments whose new level was taken for normal, and how that is told."""
+        return {(name + r.suffix, part): why for r in self.rules.values() for (name, part), why in r.usual.items()}
+
     # --- as data comes
 
     def add_rows(
@@ -221,11 +226,7 @@ class Watch:
                     self._measure_custom(closed)
                     self._look_at_groups(closed, found)
                     self._look_at_versions(closed, found, models)
-                self._apply(
-                    points,
-                    found,
-                    lambda one, s=spec: self._specs.labelled(one) == s,
-                )
+                self._apply(points, found, lambda one, s=spec: self._specs.labelled(one) == s)
         return done
 
     def _add_segments(self, points: Points, closed: Closed) -> None:
@@ -313,8 +314,7 @@ class Watch:
             series, segment = place if isinstance(place, tuple) else (place, "")
             key = (series + suffix, segment)
             if finding is not None:
-                said = self.said.setdefault(key, set())
-                said.add(monitor.name)
+                self.said.setdefault(key, set()).add(monitor.name)
             known = found.get(key)
             if known is None or (finding is not None and rank(finding) > rank(known)):
                 found[key] = renamed(finding, key)

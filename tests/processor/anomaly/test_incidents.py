@@ -49,7 +49,7 @@ def _run(incidents: Incidents, bad: Sequence[int], until: int, first: int = 1) -
 def test_it_opens_updates_and_closes() -> None:
     """Two of three looks open it, three fine ones close it, once each."""
     told = _run(Incidents(), bad=range(10, 20), until=40)
-    assert told == [(11, "opened", ""), (22, "closed", "")]
+    assert told == [(11, "opened", ""), (22, "closed", "recovered")]
 
 
 @pytest.mark.parametrize(("bad", "opens"), [([5], None), ([5, 7], 7), ([5, 8], None), ([5, 6], 6)])
@@ -70,11 +70,11 @@ def test_what_comes_back_soon_is_the_same_incident() -> None:
     told = _run(Incidents(AT_ONCE), bad=[1, 5, 30], until=40)
     assert told == [
         (1, "opened", ""),
-        (3, "closed", ""),
+        (3, "closed", "recovered"),
         (5, "updated", "came back"),
-        (7, "closed", ""),
+        (7, "closed", "recovered"),
         (30, "opened", ""),
-        (32, "closed", ""),
+        (32, "closed", "recovered"),
     ]
     flapping = _run(Incidents(AT_ONCE), bad=range(1, 40, 4), until=40)
     # The cool-down counts from the first closing: what flaps for ever is not one incident for ever.
@@ -182,7 +182,39 @@ def test_a_clock_that_was_set_back_far_is_believed() -> None:
     _run(incidents, bad=[], until=days + 1, first=days)
     incidents.step((days + 2) * MINUTE, [_finding(days + 2)])
     assert incidents.step((days + 1) * MINUTE, [_finding(days + 1, "other")]) == []
-    assert _run(incidents, bad=[5], until=7, first=4) == [(7, "closed", "")]
+    assert _run(incidents, bad=[5], until=7, first=4) == [(7, "closed", "recovered")]
+
+
+def test_a_clock_that_is_known_to_be_set_back() -> None:
+    """An hour back, too, where nothing is replayed: what is found then is told, and what is fine closes."""
+    incidents = Incidents(AT_ONCE)
+    assert [kind for _, kind, _ in _run(incidents, bad=[101], until=101, first=100)] == ["opened"]
+    incidents.set_back(40 * MINUTE)
+    [change] = incidents.step(40 * MINUTE, [_finding(40, severity="critical")])
+    assert (change.why, change.incident.updated_ns) == ("worse", 40 * MINUTE)
+    assert _run(incidents, bad=[], until=45, first=41) == [(42, "closed", "recovered")]
+
+
+def test_a_closing_says_what_is_fine_without_recovery() -> None:
+    """A level that was taken for normal is told as that."""
+    incidents = Incidents(AT_ONCE)
+    incidents.step(MINUTE, [_finding(1)])
+    usual = {("fraud", "7"): {("accuracy", ""): "taken as the new normal", ("other", ""): "never part of it"}}
+    incidents.step(2 * MINUTE, [], [("fraud", "7")], usual)
+    [change] = incidents.step(3 * MINUTE, [], [("fraud", "7")], usual)
+    assert (change.kind, change.why) == ("closed", "accuracy taken as the new normal")
+
+
+def test_a_version_that_is_given_up_closes() -> None:
+    """With the reason, once; if it comes back, that is another incident."""
+    incidents = Incidents(AT_ONCE)
+    incidents.step(MINUTE, [_finding(1)])
+    change = incidents.end("fraud", "7", 2 * MINUTE, "no calls")
+    assert change is not None
+    assert (change.kind, change.why, change.incident.closed_ns) == ("closed", "no calls", 2 * MINUTE)
+    assert incidents.open == []
+    assert incidents.end("fraud", "7", 3 * MINUTE, "no calls") is None
+    assert [one.kind for one in incidents.step(4 * MINUTE, [_finding(4)])] == ["opened"]
 
 
 def test_everything_is_bounded() -> None:
