@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mlspan_processor.analysis.encode import positions
 from mlspan_processor.analysis.errors import AnalysisError
 from mlspan_processor.analysis.indicators import Indicators, is_list, lists_of
 from mlspan_processor.analysis.raw import Raw, raw
@@ -183,4 +184,4 @@ def _ids(column: Any) -> tuple[NDArray[np.int64], Any]:
     encoded = encoded.unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = pa.concat_arrays(encoded.chunks)
-    return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+    return positions(encoded), encoded.dictionary

@@ -74,22 +74,22 @@ class Encoder:
         return numbers(column).view(np.uint32)
 
     def _categories(self, name: str, column: Any) -> NDArray[np.uint32]:
-        positions, labels = _encoded(column)
+        places, labels = _encoded(column)
         remembered = self.texts[name]
         table = np.zeros(len(labels) + 1, np.uint32)  # position -1 is missing
         for i, label in enumerate(labels):
             code = table[i] = self._codes[label]
             if code and len(remembered) < MAX_TEXTS:
                 remembered.setdefault(int(code), str(label))
-        return np.asarray(table[positions])
+        return np.asarray(table[places])
 
 
 def numbers(column: Any) -> NDArray[np.float32]:
     """A column as float32, NaN where missing; texts that are no number are missing."""
     kind = column.type
     if is_text(kind):
-        positions, labels = _encoded(column)
-        return np.append([_number(label) for label in labels], np.nan).astype(np.float32)[positions]
+        places, labels = _encoded(column)
+        return np.append([_number(label) for label in labels], np.nan).astype(np.float32)[places]
     if pa.types.is_temporal(kind):
         return seconds(np.asarray(column.to_numpy(zero_copy_only=False)))
     if pa.types.is_boolean(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
@@ -130,11 +130,17 @@ def _reads_as_numbers(source: Source, name: str) -> bool:
     return False
 
 
-def _encoded(column: Any) -> tuple[NDArray[np.intp], list[Any]]:
+def _encoded(column: Any) -> tuple[NDArray[np.int64], list[Any]]:
     """(n_rows,) positions, -1 where missing, and the distinct values."""
     encoded = column if str(column.type).startswith("dictionary") else column.dictionary_encode()
-    positions = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return positions.astype(np.intp), encoded.dictionary.to_pylist()
+    return positions(encoded), encoded.dictionary.to_pylist()
+
+
+def positions(encoded: Any) -> NDArray[np.int64]:
+    """(n_rows,) places in a dictionary-encoded array's dictionary, -1 where missing."""
+    # polars counts them without a sign, which takes no -1.
+    places: NDArray[np.int64] = pc.cast(encoded.indices, pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    return places
 
 
 def _number(value: Any) -> float:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlspan.columns import text_of
+from mlspan_processor.analysis.encode import positions
 from mlspan_processor.analysis.errors import AnalysisError
 
 MAX_DISTINCT: Final = 5_000_000
@@ -97,7 +98,7 @@ def raw(column: Any, name: str) -> Raw:
     texts = [text_of(value) for value in encoded.dictionary.to_pylist()]
     if len(texts) > MAX_DISTINCT:
         raise AnalysisError(f'column "{name}" holds more than {MAX_DISTINCT:,} different values')
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    codes = positions(encoded)
     # Texts that differ as values may read alike: 1 and "1" of a column of objects.
     known: dict[str, int] = {}
     place = np.array([known.setdefault(text, len(known)) for text in texts] + [-1], np.int32)

@@ -242,7 +242,10 @@ def type_of(field: Any) -> str | None:
 
 def is_text(kind: Any) -> bool:
     """Whether values of an Arrow type are categories."""
-    return str(kind).startswith(("string", "large_string", "binary", "large_binary", "dictionary"))
+    if isinstance(kind, pa.DictionaryType):
+        held = kind.value_type  # pandas.cut makes intervals, an extension type
+        return not pa.types.is_nested(held) and not isinstance(held, pa.BaseExtensionType)
+    return str(kind).startswith(("string", "large_string", "binary", "large_binary"))
 
 
 def near(wrong: str, names: Sequence[str]) -> str:

@@ -47,6 +47,8 @@ Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, the rows done and the rows in all."""
 
 
+# What no float32, or no square of a double, can hold is infinite there: said by what cannot be computed of it.
+@np.errstate(over="ignore", invalid="ignore")
 def analyze(
     *,
     reference: Any,

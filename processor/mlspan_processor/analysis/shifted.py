@@ -4,11 +4,13 @@ In: Evidence. Out: at most one alert of each kind, which names all columns that 
 The judgement (significant, and large enough) is drift.judgement's; here it gets its words.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from mlspan.profile import CATEGORICAL, FeatureProfile
 from mlspan_processor.analysis.encode import Feature
@@ -18,6 +20,10 @@ from mlspan_processor.drift.base import Floats
 
 _NAMED: Final = 5
 """Columns that a message names."""
+_MORE_SILENT: Final = 0.1
+_SILENT_LEVEL: Final = 1e-4
+_GONE: Final = 0.99
+"""Rows without an answer from which on the answers are gone."""
 
 
 def column_alerts(evidence: Evidence) -> list[Alert | None]:
@@ -25,7 +31,7 @@ def column_alerts(evidence: Evidence) -> list[Alert | None]:
     judged, prepared = evidence.judged, evidence.prepared
     gone = [one for one in evidence.features if one.lost]
     if judged is None:
-        return [_quality(evidence, [], [], gone)]
+        return [_quality(evidence, [], [], gone, [])]
     n = prepared.n_inputs
     # Numbers beyond the reference's range are a shift of the feature, not bad data.
     outside = judged.unseen.drifted & prepared.layout.numeric
@@ -43,6 +49,7 @@ def column_alerts(evidence: Evidence) -> list[Alert | None]:
             [j for j in _by_effect(judged.missing.effect, judged.missing.drifted) if j < n],
             [j for j in _by_effect(judged.unseen.effect, judged.unseen.drifted & ~outside) if j < n],
             gone,
+            _silent(evidence),
         ),
         _features(evidence, moved),
     ]
@@ -106,14 +113,53 @@ def _features(evidence: Evidence, moved: list[int]) -> Alert | None:
     )
 
 
-def _quality(evidence: Evidence, missing: list[int], unseen: list[int], gone: Sequence[Feature]) -> Alert | None:
-    """Columns that are gone or changed, shares of missing and of unseen values."""
-    if not (missing or unseen or gone):
+class _Silent(NamedTuple):
+    """Predictions or probabilities that many more rows lack than in the reference."""
+
+    name: str
+    now: float
+    before: float
+    p: float
+
+
+def _silent(evidence: Evidence) -> list[_Silent]:
+    """Answers that are gone, unusable, or missing more often by _MORE_SILENT, beyond chance."""
+    prepared, found = evidence.prepared, []
+    for j, answer in enumerate(prepared.answers, prepared.n_inputs):
+        if answer.role == "label":
+            continue  # they may come later
+        start = int(prepared.layout.starts[j])
+        # Rows without an answer are counted nowhere.
+        cells = slice(start, start + prepared.profiles[j].n_cells - 1)
+        now, before = (
+            1 - float(counts[cells].sum() / rows.weights.sum())
+            for counts, rows in ((evidence.counts, evidence.sample), (prepared.layout.reference, prepared.sample))
+        )
+        if now - before < _MORE_SILENT:
+            continue
+        n, m = (len(rows) / float(prepared.dependence[j]) for rows in (evidence.sample, prepared.sample))
+        pooled = (now * n + before * m) / (n + m)
+        error = math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+        p = float(ndtr((before - now) / error)) if error > 0 else 0.0
+        if p < _SILENT_LEVEL:
+            found.append(_Silent(prepared.profiles[j].name, now, before, p))
+    return found
+
+
+def _quality(
+    evidence: Evidence, missing: list[int], unseen: list[int], gone: Sequence[Feature], silent: Sequence[_Silent]
+) -> Alert | None:
+    """Columns that are gone or changed, answers that are, shares of missing and of unseen values."""
+    if not (missing or unseen or gone or silent):
         return None
-    parts = [f"{one.name}: {one.reason.removeprefix('undecidable, because ')}" for one in gone[:_NAMED]]
-    names = [one.name for one in gone]
+    parts = [f"{one.now:.1%} of the rows have no {one.name}, was {one.before:.1%}" for one in silent[:_NAMED]]
+    parts += [f"{one.name}: {one.reason.removeprefix('undecidable, because ')}" for one in gone[:_NAMED]]
+    names = [one.name for one in silent] + [one.name for one in gone]
     judged, profiles = evidence.judged, evidence.prepared.profiles
     value = before = effect = p = None
+    if silent:
+        value, before, p = silent[0].now, silent[0].before, silent[0].p
+        effect = value - before
     for verdict, places, what in (
         (None if judged is None else judged.missing, missing, "missing"),
         (None if judged is None else judged.unseen, unseen, "never seen in the reference"),
@@ -130,7 +176,7 @@ def _quality(evidence: Evidence, missing: list[int], unseen: list[int], gone: Se
                 parts.append(f"{now:.1%} of {profiles[j].name} is {what}" + (f", was {was:.1%}" if was else ""))
     names = list(dict.fromkeys(names))
     more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    severity: Severity = "critical" if gone else "warning"
+    severity: Severity = "critical" if gone or any(one.now > _GONE for one in silent) else "warning"
     return Alert("data_quality", severity, ", ".join(names), "; ".join(parts) + more, value, before, effect, p)
 
 

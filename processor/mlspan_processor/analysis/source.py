@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from mlspan.columns import is_missing
 from mlspan_processor.analysis.csv_form import Form, form_of
 from mlspan_processor.analysis.errors import AnalysisError
 
@@ -126,10 +127,11 @@ class _Csv:
                 raise AnalysisError(f'"{path}" cannot be read: column "{field.name}" is no UTF-8')
             if field.name in texts or pa.types.is_null(field.type):
                 self._types[field.name] = pa.string()
-            elif pa.types.is_integer(field.type):
-                self._types[field.name] = pa.float64()
         while (misfit := self._settle()) is not None:
-            self._types[self._names[misfit]] = pa.string()
+            name = self._names[misfit]
+            # Whole numbers stay so where they can: a double does not tell long ids apart.
+            is_whole = name not in self._types and pa.types.is_integer(first.field(misfit).type)
+            self._types[name] = pa.float64() if is_whole else pa.string()
         self.schema = pa.schema([(f.name, self._types.get(f.name, f.type)) for f in first])
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
@@ -223,5 +225,5 @@ def _column(values: Any) -> Any:
     try:
         return pa.array(values, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        known = [None if value is None or value != value else str(value) for value in np.asarray(values, object)]
+        known = [None if is_missing(value) else str(value) for value in np.asarray(values, object)]
         return pa.array(known, pa.string())

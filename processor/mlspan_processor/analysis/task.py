@@ -229,6 +229,9 @@ def _scores(answers: Answers, model: Model, name: str, notes: list[str]) -> tupl
     n_classes = len(model.classes)
     width = given.shape[1]
     places = [_place(one, model.classes) if one else i for i, one in enumerate(answers.classes)]
+    if len(set(places)) < len(places):
+        twice = next(one for i, one in enumerate(answers.classes) if places[i] in places[:i])
+        raise AnalysisError(f'--probability names the class "{twice}" twice; must name a column for each class')
     if width == 1:
         scores, complete = given, False
     else:

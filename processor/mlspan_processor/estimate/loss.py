@@ -132,13 +132,14 @@ def figures(moments: Floats, predictions: Floats, weights: Floats) -> Floats:
     labels would not vary."""
     share = weights / weights.sum()
     residual, size, square = moments.T
-    mse = float(share @ square)
-    middle = float(share @ predictions)
-    gaps = predictions - middle
-    labels = float(share @ residual)
-    variance = float(share @ (gaps**2 + 2 * gaps * residual + square)) - labels**2
-    flat = variance <= 1e-12 * max(1.0, middle**2)
-    return np.array([float(share @ size), mse, np.sqrt(mse), np.nan if flat else 1 - mse / variance])
+    # A label or an answer beyond 1e154 has no square.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mse = share @ square
+        middle = share @ predictions
+        gaps = predictions - middle
+        variance = share @ (gaps**2 + 2 * gaps * residual + square) - (share @ residual) ** 2
+        flat = not variance > 1e-12 * np.maximum(1.0, middle**2)
+        return np.array([share @ size, mse, np.sqrt(mse), np.nan if flat else 1 - mse / variance])
 
 
 def draws(

@@ -14,6 +14,7 @@ from mlspan_processor.estimate.base import Floats, Integers, Rows, uneven
 from mlspan_processor.estimate.encode import Encoder, learnable
 
 _MAX_VALUES: Final = 800_000
+_HELD_OUT: Final = 0.12
 _TREES: Final = 100
 _TREES_IN_ALL: Final = 300
 
@@ -41,7 +42,7 @@ class Refit:
         if len(rows) > bound:
             chosen = np.sort(np.random.default_rng(seed).choice(len(rows), bound, replace=False))
             inputs, labels, weights = inputs[chosen], labels[chosen], weights[chosen]
-        classes = np.unique(labels)
+        classes, members = np.unique(labels, return_counts=True)
         if len(classes) < 2:
             return cls(encoder, None, classes)
         trees = _TREES if len(classes) == 2 else max(15, _TREES_IN_ALL // len(classes))
@@ -52,8 +53,8 @@ class Refit:
             min_samples_leaf=20,
             l2_regularization=5.0,
             # Few rows want few trees.
-            early_stopping=True,
-            validation_fraction=0.12,
+            early_stopping=bool(members.min() > 1 and _HELD_OUT * len(labels) >= len(classes)),
+            validation_fraction=_HELD_OUT,
             n_iter_no_change=8,
             categorical_features=encoder.tree_categories(),
             random_state=seed,
