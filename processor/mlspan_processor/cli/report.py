@@ -167,7 +167,7 @@ def show_incidents(incidents: Mapping[str, Any], console: Console) -> None:
         traces = dict.fromkeys(exemplar["trace_id"] for exemplar in one["exemplars"])
         if traces:
             console.print(f"  traces: {' '.join(list(traces)[:_MAX_DETAILS])}", highlight=False)
-    console.print(f"{len(opened)} open incidents, {len(closed)} closed lately\n", highlight=False)
+    console.print(f"incidents: {len(opened)} open, {len(closed)} closed lately\n", highlight=False)
 
 
 def show_performance(performance: Mapping[str, Any] | None, console: Console) -> None:

@@ -214,14 +214,21 @@ def _unseen(table: Table, n: Floats, m: Floats) -> tuple[Floats, Floats]:
         ratio = np.nan_to_num(n / present)
         reference_ratio = np.nan_to_num(m / layout.by_feature(table.present()[0]))
     first, last = layout.starts, layout.missing - 1
-    sides = np.stack([beyond_extreme(table.window[at] * ratio, n, m) for at in (first, last)])
+    # Only infinities lie beyond the reference's own range: what it has of them is no news.
+    infinite = np.stack([layout.reference[at] * reference_ratio for at in (first, last)])
+    sides = np.stack(
+        [
+            np.where(known > 0, risen(found, n, known, m), beyond_extreme(found, n, m))
+            for known, found in zip(infinite, [table.window[at] * ratio for at in (first, last)], strict=True)
+        ]
+    )
     numbers = joined(sides, np.full((2, 1), 0.5))
     once, twice = _rare(layout, reference_ratio)
     # A category that the reference has once is one that a new row would not find there; Esty's variance of their share.
     trust = (once + 1) / (once + 1 + 2 * twice)
     categories = risen(table.window[last] * ratio, n, (once + 1) * trust, np.maximum(m, once + 1) * trust)
     with np.errstate(divide="ignore", invalid="ignore"):
-        expected = np.where(layout.numeric, 2 / (m + 1), np.minimum(once / m, 1.0))
+        expected = np.where(layout.numeric, 2 / (m + 1) + infinite.sum(axis=0) / m, np.minimum(once / m, 1.0))
     unseen = np.where(layout.numeric, numbers, categories)
     # Without a value there is no range to lie out of; booleans have all the values there are.
     return np.where((n > 0) & (m > 0), unseen, np.nan), np.nan_to_num(expected, posinf=1.0)

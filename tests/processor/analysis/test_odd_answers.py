@@ -135,3 +135,21 @@ def test_a_class_with_two_columns_of_probabilities() -> None:
     frames = [one.assign(q=1 - one.p) for one in (REFERENCE, CURRENT)]
     with pytest.raises(AnalysisError, match='--probability names the class "1" twice'):
         analyze(reference=frames[0], current=frames[1], label="y", probability=["1=p", "1=q"])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e300], ids=["ratio", "beyond float32"])
+def test_infinities_as_often_as_in_the_reference_are_quiet(scale: float) -> None:
+    """A ratio that is divided by zero at times is no news; where it is so more often, it is."""
+
+    def ratios(rng: np.random.Generator, n: int, share: float) -> dict[str, Any]:
+        x = rng.normal(size=n) * scale
+        x[rng.random(n) < share] = np.inf
+        return {"x": x, "z": rng.normal(size=n)}
+
+    told = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        told += bool(analyze(reference=ratios(rng, 2000, 0.15), current=ratios(rng, 1000, 0.15)).alerted)
+    assert told <= 1
+    more = analyze(reference=ratios(rng, 2000, 0.15), current=ratios(rng, 1000, 0.4))
+    assert more.alerted
