@@ -139,17 +139,23 @@ def test_a_class_with_two_columns_of_probabilities() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 1e300], ids=["ratio", "beyond float32"])
 def test_infinities_as_often_as_in_the_reference_are_quiet(scale: float) -> None:
-    """A ratio that is divided by zero at times is no news; where it is so more often, it is."""
-
-    def ratios(rng: np.random.Generator, n: int, share: float) -> dict[str, Any]:
-        x = rng.normal(size=n) * scale
-        x[rng.random(n) < share] = np.inf
-        return {"x": x, "z": rng.normal(size=n)}
-
+    """A ratio that is divided by zero at times is no news, nor are numbers that no float32 holds."""
     told = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        told += bool(analyze(reference=ratios(rng, 2000, 0.15), current=ratios(rng, 1000, 0.15)).alerted)
+        told += bool(analyze(reference=ratios(rng, 2000, scale), current=ratios(rng, 1000, scale)).alerted)
     assert told <= 1
-    more = analyze(reference=ratios(rng, 2000, 0.15), current=ratios(rng, 1000, 0.4))
-    assert more.alerted
+
+
+def test_more_infinities_than_in_the_reference_are_told() -> None:
+    """Whether it has some or none."""
+    rng = np.random.default_rng(0)
+    for before, now in ((0.15, 0.4), (0.0, 0.05)):
+        assert analyze(reference=ratios(rng, 2000, share=before), current=ratios(rng, 1000, share=now)).alerted
+
+
+def ratios(rng: np.random.Generator, n: int, scale: float = 1.0, share: float = 0.15) -> dict[str, Any]:
+    """A number that is infinite at times, and one that never is."""
+    x = rng.normal(size=n) * scale
+    x[rng.random(n) < share] = np.inf
+    return {"x": x, "z": rng.normal(size=n)}
