@@ -18,11 +18,11 @@ from mlspan.config import OUTPUTS, VALID_STEPS, depth
 from mlspan.guard import failed, warn_once
 from mlspan.hooks import torch as torch_hook
 from mlspan.hooks.lightgbm import LightGBMInstrumentor
-from mlspan.hooks.native import is_native
 from mlspan.hooks.onnxruntime import OnnxRuntimeInstrumentor
 from mlspan.hooks.sklearn import SklearnInstrumentor
 from mlspan.hooks.torch import TorchInstrumentor
 from mlspan.hooks.xgboost import XGBoostInstrumentor
+from mlspan.identity import is_native
 from mlspan.inputs.tensors import KINDS
 from mlspan.models import register
 

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
+NATIVE: Final = frozenset({("xgboost", "Booster"), ("lightgbm", "Booster"), ("onnxruntime", "InferenceSession")})
+"""Library and class of predictors that are no estimators: hooks/native.py."""
 MAX_PARTS: Final = 512
 """Objects looked at when a model is searched for the estimators it holds."""
 MAX_DEPTH: Final = 8
@@ -80,6 +82,11 @@ def default_name(model: object) -> str:
         leaf, depth = following, depth + 1
     name = type(model).__name__
     return f"{name}({type(leaf).__name__})" if depth else name
+
+
+def is_native(model: object) -> bool:
+    """Whether one of the hooks for predictors that are no estimators is for it, without importing a library."""
+    return any((part.__module__.partition(".")[0], part.__name__) in NATIVE for part in type(model).__mro__)
 
 
 def class_name(model: object) -> str:
@@ -159,10 +166,7 @@ def _steps(fields: dict[str, Any]) -> tuple[int, ...]:
 
 def _is_part(value: object) -> bool:
     """Whether it is an estimator, or a booster that one holds."""
-    if _estimator(value) is not None:
-        return True
-    kind = type(value)
-    return kind.__name__ == "Booster" and kind.__module__.partition(".")[0] in {"xgboost", "lightgbm"}
+    return _estimator(value) is not None or is_native(value)
 
 
 def _last_step(model: object) -> object | None:

@@ -76,7 +76,6 @@ class Reference:
     Attributes:
         profile: the profile.
         layout: cells of its features, then of its answers: "prediction", or one for each of several outputs; "score".
-        n_outputs: how many of these answers are of several outputs.
         edges: (n_inputs, most) float32 of the numeric inputs, filled up with +inf.
         costs: (n_cells,) float32 how unusual each cell is.
         n_inputs: features that are inputs: the first ones of the layout.
@@ -87,7 +86,6 @@ class Reference:
         self.profile = profile
         extra = [feature for feature in (profile.prediction, *profile.outputs, profile.score) if feature is not None]
         self.features: tuple[FeatureProfile, ...] = (*profile.features, *extra)
-        self.n_outputs = len(profile.outputs)
         self.layout = Layout(self.features)
         self.n_inputs = len(profile.features)
         self.n_input_cells = int(self.layout.starts[self.n_inputs]) if extra else self.layout.n_cells
@@ -178,7 +176,7 @@ class Reference:
         found: list[NDArray[np.intp] | None] = []
         if self.profile.prediction is not None:
             found.append(self._prediction_cells(block))
-        if self.n_outputs:
+        if self.profile.outputs:
             found += self._output_cells(block, self.n_inputs + len(found))
         if self.profile.score is not None:
             found.append(self._score_cells(block))
@@ -187,10 +185,10 @@ class Reference:
     def _output_cells(self, block: Block, first: int) -> list[NDArray[np.intp] | None]:
         outputs = outputs_of(block)
         if not outputs:
-            return [None] * self.n_outputs
+            return [None] * len(self.profile.outputs)
         held = unpacked(answers_of(block)[0], len(outputs))
         where = {f"prediction {name}": k for k, name in enumerate(outputs)}
-        cells: list[NDArray[np.intp] | None] = [None] * self.n_outputs
+        cells: list[NDArray[np.intp] | None] = [None] * len(self.profile.outputs)
         for i, feature in enumerate(self.profile.outputs):
             k = where.get(feature.name)
             if k is not None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from mlspan_processor.events import Event
+from mlspan_processor.events import Event, event_from
 
 MAX_EVENTS: Final = 100
 
@@ -37,11 +37,5 @@ class Closed:
 
     def restore(self, state: Iterable[dict[str, Any]], opened: Iterable[Event]) -> None:
         """What `to_list` described; older versions kept each closing, and those of incidents that came back."""
-        for event in (*(Event(**{**one, **_tuples(one)}) for one in state), *opened):
+        for event in (*(event_from(one) for one in state), *opened):
             self.see(event)
-
-
-def _tuples(event: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an Event that JSON has as lists."""
-    lists = {name: tuple(value) for name, value in event.items() if isinstance(value, list)}
-    return {**lists, "exemplars": tuple((trace, span) for trace, span in event["exemplars"])}

@@ -215,7 +215,11 @@ class MlspanConnector:
 
     def _save_all(self) -> bool:
         """Whether everything is on disk."""
-        return self._keeper is not None and self._keeper.save(self._state, self._clock())
+        saved: list[bool] = []
+        keeper = self._keeper
+        if keeper is not None:
+            self._guarded("save", lambda: saved.append(keeper.save(self._state, self._clock())))
+        return saved == [True]
 
     def _work(self, taken: list[Chunk | Task]) -> None:
         """Chunks between two tasks are one batch."""

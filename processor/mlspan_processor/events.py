@@ -8,7 +8,7 @@ the incident's own id, so that a restart repeats no trace. Both link the request
 Semantic conventions: event.ml.anomaly and span.ml.incident in registry.yaml.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -74,6 +74,13 @@ class Event:
     updated_ns: int
     closed_ns: int | None
     exemplars: tuple[tuple[str, str], ...]
+
+
+def event_from(fields: Mapping[str, Any]) -> Event:
+    """The event whose fields JSON has kept, with lists for its tuples."""
+    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    pairs = tuple((trace, span) for trace, span in fields["exemplars"])
+    return Event(**{**fields, **lists, "exemplars": pairs})
 
 
 def event_of(change: Change, monitors: Iterable[str] = ()) -> Event:

@@ -3,7 +3,7 @@
 import pickle
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost
-from opentelemetry.sdk.trace import ReadableSpan
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
@@ -21,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mlspan import runtime
 from tests.instrumentation.conftest import Recorder
+from tests.instrumentation.spans import attributes_of, scope_of
 
 Data = tuple[np.ndarray, np.ndarray]
 Hook = Callable[..., Recorder]
@@ -28,7 +28,7 @@ Hook = Callable[..., Recorder]
 
 def carry(recorder: Recorder) -> list[bool]:
     """Of each span, whether it carries rows."""
-    return ["ml.payload" in (span.attributes or {}) for span in recorder.spans()]
+    return ["ml.payload" in attributes_of(span) for span in recorder.spans()]
 
 
 def test_objects_of_one_version_share_a_tracer(hook: Hook, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_booleans_that_are_missing_or_numbers_make_few_schemas(hook: Hook, value
     for _ in range(300):
         model.predict(pd.DataFrame([{f"k{j}": chosen.choice(values) for j in range(10)}]))
     spans = recorder.spans()
-    assert all("ml.payload" in (span.attributes or {}) for span in spans)
+    assert all("ml.payload" in attributes_of(span) for span in spans)
     scopes = [span.instrumentation_scope for span in spans]
     types = [scope.attributes["ml.feature.types"] for scope in scopes if scope is not None and scope.attributes]
     # One more for each column that turns out to hold numbers, and then no other.
@@ -106,7 +106,7 @@ def test_a_fit_during_the_first_look_is_not_missed(hook: Hook, data: Data, monke
     recorder.spans()
     model.predict(X[:1])
     [span] = recorder.spans()
-    assert (span.attributes or {})["ml.prediction.class"] == "c"
+    assert attributes_of(span)["ml.prediction.class"] == "c"
 
 
 class Champion(ClassifierMixin, BaseEstimator):
@@ -148,7 +148,7 @@ def test_a_part_that_is_replaced_makes_another_version(hooked: Recorder, data: D
     holder.predict_proba(X[:1])
     swap()
     answer = holder.predict_proba(X[:1])
-    said = [span.attributes or {} for span in hooked.spans() if "predict_proba" in span.name]
+    said = [attributes_of(span) for span in hooked.spans() if "predict_proba" in span.name]
     versions = [one["ml.model.version"] for one in said]
     assert versions[0] == versions[1] != versions[2]
     assert said[2]["ml.prediction.class"] == ("deny", "review")[int(answer[0].argmax())]
@@ -165,12 +165,6 @@ def test_a_booster_that_is_loaded_makes_another_version(hooked: Recorder, data: 
         model.load_model(tmp_path / f"{name}.json")
         model.predict_proba(X[:1])
     first, second = hooked.spans()
-    assert (first.attributes or {})["ml.model.version"] != (second.attributes or {})["ml.model.version"]
+    assert attributes_of(first)["ml.model.version"] != attributes_of(second)["ml.model.version"]
     assert [scope_of(span)["ml.prediction.classes"] for span in (first, second)] == [("0", "1", "2"), ("0", "1")]
-    assert "ml.prediction.class" in (second.attributes or {})
-
-
-def scope_of(span: ReadableSpan) -> Mapping[str, Any]:
-    """Attributes of the span's scope."""
-    scope = span.instrumentation_scope
-    return (scope and scope.attributes) or {}
+    assert "ml.prediction.class" in attributes_of(second)

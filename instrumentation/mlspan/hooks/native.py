@@ -8,7 +8,7 @@ spans. Guarantee: imports no library; ``uninstrument`` restores every attribute.
 import types
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
@@ -19,9 +19,6 @@ from mlspan.emit import Emitter
 from mlspan.guard import guarded
 from mlspan.hooks.base import original_of, restore, when_imported, wrap_function
 from mlspan.hooks.native_calls import Changes, Library, NativeCalls, Predicts
-
-MODELS: Final = frozenset({("xgboost", "Booster"), ("lightgbm", "Booster"), ("onnxruntime", "InferenceSession")})
-"""Library and class of the objects that the files beside this one are about."""
 
 
 class Part:
@@ -93,11 +90,6 @@ class NativeInstrumentor(BaseInstrumentor):
 
     def _uninstrument(self, **_: Any) -> None:
         _end(self.library)
-
-
-def is_native(model: object) -> bool:
-    """Whether one of these hooks is for such objects, without importing a library."""
-    return any((part.__module__.partition(".")[0], part.__name__) in MODELS for part in type(model).__mro__)
 
 
 @guarded("native: instrument", None)

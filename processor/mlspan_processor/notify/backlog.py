@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mlspan_processor.anomaly.findings import SEVERITIES
-from mlspan_processor.events import Event
+from mlspan_processor.events import Event, event_from
 from mlspan_processor.notify.settings import Alertmanager, ChangeKind, Target
 
 MAX_STATES: Final = 2_000
@@ -99,9 +99,9 @@ class Backlog:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """What `state` was in an earlier process."""
-        self.told = {one["id"]: _event(one) for one in state["told"]}
+        self.told = {one["id"]: event_from(one) for one in state["told"]}
         for message in state["waiting"]:
-            self.put([_event(one) for one in message])
+            self.put([event_from(one) for one in message])
 
     def remember(self, opened: Sequence[Event], is_all_told: bool) -> None:
         """After a restart: what is open now. What the target was not told of, and is not waiting, it is to hear."""
@@ -166,10 +166,3 @@ def _is_news(event: Event, known: set[str]) -> bool:
     is_news = event.id not in known
     known.add(event.id)
     return is_news
-
-
-def _event(fields: Mapping[str, Any]) -> Event:
-    """The event that orjson wrote."""
-    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-    pairs = tuple((trace, span) for trace, span in fields["exemplars"])
-    return Event(**{**fields, **lists, "exemplars": pairs})
