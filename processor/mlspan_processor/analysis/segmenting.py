@@ -20,6 +20,7 @@ from mlspan_processor.segments import fairness, figures
 
 MAX_VALUES: Final = 49
 OTHER: Final = "other"
+OTHER_VALUES: Final = "other values"
 _NO_ESTIMATE: Final = "estimated: segments are not estimated"
 _GAP: Final = ("value", "low", "high", "groups")
 _QUARTILES: Final = (0.25, 0.5, 0.75)
@@ -108,12 +109,15 @@ def _values(known: list[Raw]) -> list[str]:
         codes, texts = raw.coded()
         counts = np.bincount(codes[codes >= 0], minlength=len(texts))
         found.update(dict.fromkeys(texts[i] for i in np.argsort(-counts, kind="stable")[: MAX_VALUES + 1].tolist()))
-    return list(found)[:MAX_VALUES] + ([OTHER] if len(found) > MAX_VALUES else [])
+    if len(found) <= MAX_VALUES:
+        return list(found)
+    # A value of this name is none of the rest.
+    return [*list(found)[:MAX_VALUES], OTHER_VALUES if OTHER in found else OTHER]
 
 
 def _by_value(raw: Raw, values: list[str]) -> Segment:
     codes, texts = raw.coded()
     place = {text: i for i, text in enumerate(values)}
-    other = place.get(OTHER, -1)
+    other = MAX_VALUES if len(values) > MAX_VALUES else -1
     table = np.array([*(place.get(text, other) for text in texts), -1], np.int32)
     return Segment(table[codes], tuple(values))

@@ -159,3 +159,17 @@ def ratios(rng: np.random.Generator, n: int, scale: float = 1.0, share: float = 
     x = rng.normal(size=n) * scale
     x[rng.random(n) < share] = np.inf
     return {"x": x, "z": rng.normal(size=n)}
+
+
+def test_a_segment_that_is_called_as_the_rest_is() -> None:
+    """Its rows are its own; those of values beyond the first 49 stand under another name."""
+
+    def cut(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(s=["other" if i % 3 == 0 else f"v{i % 80}" for i in range(len(frame))])
+
+    [window] = analyze(reference=cut(REFERENCE), current=cut(CURRENT), segment="s", **ROLES).windows
+    groups = window.segments["s"]
+    assert groups["other"].rows == 334
+    assert groups["other values"].rows == len(CURRENT) - sum(
+        one.rows for key, one in groups.items() if key != "other values"
+    )
