@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlspan.captured import Schema
 from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
-from mlspan.inputs.base import Block, Indices, Numbers, Selected, matrices, row_of, together
+from mlspan.inputs.base import Block, Indices, Selected, matrices, row_of
 
 _NUMBERS: Final = ("int", "uint", "float", "double", "halffloat")
 _WITHOUT_COPY: Final = frozenset(
@@ -54,15 +54,16 @@ class TableSource:
         at = list(range(width)) if positions is None else positions.tolist()
         if indices is None:
             return [Block(slot, *arrow_values(columns[j], None)) for slot, j in enumerate(at)]
-        numbers: Numbers = {}
+        kinds = self._kinds if positions is None and width == self.columns else [self._kinds[j] for j in at]
+        numbers: dict[int, NDArray[Any]] = {}
         blocks: list[Block] = []
-        for slot, j in enumerate(at):
-            values = _in_place(columns[j], self._kinds[j])
+        for slot, (j, kind) in enumerate(zip(at, kinds, strict=True)):
+            values = _in_place(columns[j], kind)
             if values is None:
                 blocks.append(Block(slot, *arrow_values(columns[j], indices)))
             else:
-                together(numbers, slot, values[indices])
-        return blocks + matrices(numbers)
+                numbers[slot] = values[indices]
+        return blocks + matrices(numbers, kinds)
 
     def _columns(self) -> list[Any]:
         """Arrays where the table is in one piece, else chunked ones."""

@@ -34,20 +34,19 @@ class Block(NamedTuple):
     type: str | None = None
 
 
-Numbers: TypeAlias = dict[np.dtype[Any], tuple[list[int], list[NDArray[Any]]]]
-"""Columns of numbers by their dtype: slots and values."""
+def matrices(numbers: dict[int, NDArray[Any]], kinds: Sequence[str]) -> list[Block]:
+    """The sampled numbers of columns, put together in a block for each of their types.
 
-
-def together(numbers: Numbers, slot: int, values: NDArray[Any]) -> None:
-    """Put a column's values beside those of its dtype."""
-    slots, columns = numbers.setdefault(values.dtype, ([], []))
-    slots.append(slot)
-    columns.append(values)
-
-
-def matrices(numbers: Numbers) -> list[Block]:
-    """A block for each dtype."""
-    return [Block(np.array(slots, np.intp), np.array(columns).T) for slots, columns in numbers.values()]
+    Args:
+        numbers: slot -> (n_sampled,) values.
+        kinds: the type of each selected column.
+    """
+    if numbers and len(numbers) == len(kinds) == kinds.count(kinds[0]):
+        return [Block(slice(0, len(kinds)), np.array(list(numbers.values())).T)]
+    slots: dict[str, list[int]] = {}
+    for slot in numbers:
+        slots.setdefault(kinds[slot], []).append(slot)
+    return [Block(np.array(at, np.intp), np.array([numbers[slot] for slot in at]).T) for at in slots.values()]
 
 
 class Selected(Protocol):

@@ -4,24 +4,32 @@ A LazyFrame is not captured: reading a row would run its query a second time.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from mlspan.captured import Schema
 from mlspan.columns import BOOLEAN, CATEGORICAL, NUMERIC, TextCodes
-from mlspan.inputs.base import Block, Indices, Numbers, Selected, matrices, row_of, together
+from mlspan.inputs.base import Block, Indices, Selected, matrices, row_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _NUMBERS: Final = frozenset(
     {"Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "Float32", "Float64"}
 )
 _ARRAYS: Final = _NUMBERS | {"Boolean", "Date", "Datetime", "Duration"}
 _TEXTS: Final = frozenset({"String", "Utf8", "Categorical", "Enum"})
+_CELLS: Final = _TEXTS | {"Boolean"}
+"""Columns whose cells are sooner read one by one, where they are few."""
 _ROW_TYPES: Final = {
     **dict.fromkeys(_NUMBERS, NUMERIC),
     "Boolean": BOOLEAN,
     **dict.fromkeys(_TEXTS, CATEGORICAL),
 }
+_FEW: Final = 64
+"""Cells of a column that are sooner read one by one than gathered."""
 
 
 class PolarsSource:
@@ -33,8 +41,10 @@ class PolarsSource:
         self._frame = frame
         self.rows, self.columns = frame.shape
         self.names = tuple(frame.columns)
-        self._kinds = [_base_name(dtype) for dtype in frame.dtypes]
-        self.python_columns = sum(kind not in _ARRAYS for kind in self._kinds)
+        self._kinds, self.python_columns = _kinds(
+            # Which are classes where they need no parameters, in some versions.
+            tuple([dtype if isinstance(dtype, type) else type(dtype) for dtype in frame.dtypes])
+        )
 
     def row(self, codes: TextCodes, selection: Selected) -> tuple[Schema, Sequence[float]] | None:
         """Schema and cells of the only row, of whose columns all are selected; None: see `read`."""
@@ -50,24 +60,61 @@ class PolarsSource:
             at = list(range(width)) if positions is None else positions.tolist()
             frame, kinds = frame[:, at], [kinds[j] for j in at]
         if indices is not None:
+            blocks = _in_place(frame.get_columns(), kinds, indices)
+            if blocks is not None:
+                return blocks
             frame = frame[indices]
-        if len(set(kinds)) == 1 and kinds[0] in _NUMBERS:
-            return [Block(slice(0, width), frame.to_numpy())]
-        numbers: Numbers = {}
-        blocks: list[Block] = []
-        for slot, (kind, column) in enumerate(zip(kinds, frame.get_columns(), strict=True)):
-            if kind in _NUMBERS:
-                together(numbers, slot, column.to_numpy())
-            elif kind == "Boolean" and column.null_count():
-                values = [np.nan if value is None else value for value in column.to_list()]
-                blocks.append(Block(slot, np.array(values, np.float64), BOOLEAN))
-            elif kind in _ARRAYS:
-                blocks.append(Block(slot, np.asarray(column.to_numpy())))
-            else:
-                blocks.append(Block(slot, column.to_list(), CATEGORICAL if kind in _TEXTS else None))
-        return blocks + matrices(numbers)
+        return _copied(frame.get_columns(), kinds)
 
 
-def _base_name(dtype: Any) -> str:
-    """Of a dtype, or of the class that stands for one."""
-    return str((dtype if isinstance(dtype, type) else type(dtype)).__name__)
+def _in_place(columns: Sequence[Any], kinds: Sequence[str], indices: Indices) -> list[Block] | None:
+    """The sampled rows, read where they lie; None where a column has missing values or chunks, or would be copied.
+
+    To gather rows of polars' own columns takes half as long again, and a thread of polars' that the caller waits for.
+    """
+    few = indices.tolist() if len(indices) <= _FEW else None
+    numbers: dict[int, NDArray[Any]] = {}
+    blocks: list[Block] = []
+    for slot, (kind, column) in enumerate(zip(kinds, columns, strict=True)):
+        if kind in _CELLS and few is not None:
+            blocks.append(_cells(slot, [column[at] for at in few], kind))
+            continue
+        if kind not in _ARRAYS or column.null_count():
+            return None
+        try:
+            values = column.to_numpy(allow_copy=False)[indices]
+        except RuntimeError:
+            return None
+        if kind in _NUMBERS:
+            numbers[slot] = values
+        else:
+            blocks.append(Block(slot, values))
+    return blocks + matrices(numbers, kinds)
+
+
+def _copied(columns: Sequence[Any], kinds: Sequence[str]) -> list[Block]:
+    """All rows of these columns."""
+    numbers: dict[int, NDArray[Any]] = {}
+    blocks: list[Block] = []
+    for slot, (kind, column) in enumerate(zip(kinds, columns, strict=True)):
+        if kind in _NUMBERS:
+            numbers[slot] = column.to_numpy()
+        elif kind in _ARRAYS and not (kind in _CELLS and column.null_count()):
+            blocks.append(Block(slot, np.asarray(column.to_numpy())))
+        else:
+            blocks.append(_cells(slot, column.to_list(), kind))
+    return blocks + matrices(numbers, kinds)
+
+
+def _cells(slot: int, values: list[Any], kind: str) -> Block:
+    """A column of Python's values."""
+    if kind == "Boolean":
+        return Block(slot, np.array([np.nan if value is None else value for value in values], np.float64), BOOLEAN)
+    return Block(slot, values, CATEGORICAL if kind in _TEXTS else None)
+
+
+@lru_cache(maxsize=64)
+def _kinds(dtypes: tuple[type, ...]) -> tuple[list[str], int]:
+    """Names of these types, and how many of them cost Python work."""
+    kinds = [dtype.__name__ for dtype in dtypes]
+    return kinds, sum(kind not in _ARRAYS for kind in kinds)
