@@ -32,8 +32,12 @@ integration: $(VENV)/.dev ## real Jaeger, Zipkin, Prometheus and OpenTelemetry C
 	$(BIN)/python -m tests.servers install
 	$(PYTEST) -m integration tests $(ARGS)
 
-benchmarks: $(VENV)/.dev ## every benchmark, one table each
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+benchmarks: $(VENV)/.dev $(TORCH_VENV)/.ready ## every benchmark, one table each; NAB=folder with that corpus
+	@for file in $(filter-out %_torch.py %_nab.py,$(wildcard benchmarks/bench_*.py)); do \
+	  echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@echo "== benchmarks/bench_torch.py"; $(TORCH_VENV)/bin/python benchmarks/bench_torch.py
+	@if [ -n "$(NAB)" ]; then echo "== benchmarks/bench_nab.py"; $(BIN)/python benchmarks/bench_nab.py --corpus $(NAB); \
+	  else echo "benchmarks/bench_nab.py is left out: it takes a copy of its corpus, NAB=folder"; fi
 
 servers: $(VENV)/.demo ## Jaeger, Zipkin and Prometheus in the foreground, for looking at
 	$(BIN)/python -m tests.servers install jaeger zipkin prometheus

@@ -1,16 +1,18 @@
 """What a hook adds to a predict, against a bare SDK span with six attributes, in one process.
 
 Each round times the same call alone, inside a bare span, and under the hook, in turn, so that a change of the machine's
-speed meets all three; a row gives the best of all rounds of each, since what disturbs a measurement only ever adds to
-it. Time is the thread's processor time. The first two rows call an estimator that answers at once, so
-that span and hook alone are compared; the others call a real model. Around one, both cost more than in a loop of spans,
-since the model's own work takes the processor's caches from them. In a loop of calls of many rows the budget of bytes
-leaves each a few of them; "after a pause" is what a call costs that may carry as many as any. polars works in a
-thread of its own that the caller waits for: its time is the process's. Run: ``python benchmarks/bench_hook.py``.
+speed meets all three. Time is the thread's processor time; polars may work in a thread of its own that the caller waits
+for: its time is the process's. The first table calls an estimator that answers at once, so that span and hook alone are
+compared, and one quick model; a row gives the best of all rounds of each, since what disturbs a measurement only ever
+adds to it. In a loop of calls of many rows the budget of bytes leaves each a few of them; "after a pause" is what a
+call costs that may carry as many as any. The second table calls models of several parts, which take up to milliseconds:
+span and hook cost more there than in a loop of spans, since the model's own work takes the processor's caches from
+them. A row gives the median of all rounds of the differences between medians. Run: ``python benchmarks/bench_hook.py``.
 """
 
 import gc
 import os
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any, Final, Self
@@ -26,7 +28,11 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from rich.console import Console
 from rich.table import Table
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from mlspan import runtime
 from mlspan.budget import ByteBudget
@@ -34,6 +40,8 @@ from mlspan.hooks.sklearn import SklearnInstrumentor
 
 ROUNDS: Final = 15
 BLOCKS: Final = 10
+WARM_UP: Final = 10
+CALLS: Final = 40
 ARRAY: Final = "array"
 FRAME: Final = "DataFrame"
 MIXED: Final = "DataFrame of numbers, counts and texts"
@@ -128,6 +136,66 @@ def _case(name: str, model: Any, rows: int, columns: int, what: str, table: Tabl
     )
 
 
+def _median_of(call: Callable[[], Any]) -> float:
+    """Seconds a call, after a few that warm up."""
+    taken = []
+    for at in range(WARM_UP + CALLS):
+        start = time.thread_time_ns()
+        call()
+        if at >= WARM_UP:
+            taken.append(time.thread_time_ns() - start)
+    return statistics.median(taken) * 1e-9
+
+
+def _of_parts(name: str, model: Any, what: str, table: Table, provider: TracerProvider) -> None:
+    """One row through a model of several parts."""
+    rng = np.random.default_rng(0)
+    fit: Any = rng.standard_normal((500, 30))
+    x: Any = rng.standard_normal((1, 30))
+    if what != ARRAY:
+        fit, x = _frame(fit, what == MIXED), _frame(x, what == MIXED)
+    model.fit(fit, rng.integers(0, 2, 500))
+    tracer = provider.get_tracer("bare")
+
+    def predict() -> None:
+        model.predict_proba(x)
+
+    def inside() -> None:
+        with tracer.start_as_current_span("predict fraud-model", attributes=SIX):
+            model.predict_proba(x)
+
+    hooks = SklearnInstrumentor()
+    rounds = []
+    for _ in range(ROUNDS):
+        gc.collect()
+        before, bare = _median_of(predict), _median_of(inside)
+        hooks.instrument(tracer_provider=provider)
+        hooked = _median_of(predict)
+        hooks.uninstrument()
+        alone = (before + _median_of(predict)) / 2
+        rounds.append((alone, bare - alone, hooked - alone))
+    alone, bare, added = (statistics.median(values) for values in zip(*rounds, strict=True))
+    table.add_row(
+        f"{name}, 1 x 30 {what}",
+        *(f"{value * 1e6:.0f}" for value in (alone, bare, added)),
+        f"{added / bare:.2f}",
+        f"{added / alone * 100:.1f} %",
+    )
+
+
+def _models_of_parts() -> list[tuple[str, Any, str]]:
+    mixed = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude="number")),
+        (StandardScaler(), make_column_selector(dtype_include="number")),
+    )
+    return [
+        ("HistGradientBoosting, 20 iterations", HistGradientBoostingClassifier(max_iter=20), ARRAY),
+        ("scaler and LogisticRegression", make_pipeline(StandardScaler(), LogisticRegression()), ARRAY),
+        ("column transformer and LogisticRegression", make_pipeline(mixed, LogisticRegression()), MIXED),
+        ("RandomForest, 100 trees", RandomForestClassifier(), ARRAY),
+    ]
+
+
 def main() -> None:
     """Print the table."""
     provider = TracerProvider()
@@ -146,7 +214,13 @@ def main() -> None:
     )
     for kind, rows, columns, what in cases:
         _case(f"{kind.__name__}, {rows:,} x {columns} {what}", kind(), rows, columns, what, table, provider)
-    Console(width=130).print(table)
+    parts = Table(
+        *("call", "alone µs", "span adds µs", "hook adds µs", "ratio", "of the call"), title="models of several parts"
+    )
+    for name, model, what in _models_of_parts():
+        _of_parts(name, model, what, parts, provider)
+    for printed in (table, parts):
+        Console(width=130).print(printed)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Each round times the same call alone, inside a bare SDK span with six attributes, and under the hook, in turn, so that a
 change of the machine's speed meets all three; a row gives the best of all rounds of each, since what disturbs a
-measurement only ever adds to it; of the compiled model, which takes long, the median of pairs. Time is the thread's
-processor time. ``--quick`` leaves out the compiled model, which takes a C++ compiler and a minute.
+measurement only ever adds to it; of the compiled models, which take long, the median of pairs. Time is the thread's
+processor time. ``--quick`` leaves out the compiled models, which take a C++ compiler and minutes.
 Run: ``python benchmarks/bench_torch.py``.
 """
 
@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from torchvision.models import resnet18
 
 import mlspan
 from mlspan import runtime
@@ -139,31 +140,44 @@ def _submodules(table: Table, provider: TracerProvider) -> None:
 
 
 def _compiled(table: Table, provider: TracerProvider) -> None:
-    model = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)).eval()
+    mlp = nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)).eval()
+    _pairs("MLP, 512 x 256", mlp, torch.randn(512, 256), PAIRS, table, provider)
+    _pairs("ResNet-18, 4 x 3 x 224 x 224", resnet18().eval(), torch.randn(4, 3, 224, 224), PAIRS // 6, table, provider)
+
+
+def _pairs(name: str, model: nn.Module, x: torch.Tensor, pairs: int, table: Table, provider: TracerProvider) -> None:
     compiled: Any = torch.compile(model, fullgraph=True)
-    x = torch.randn(512, 256)
     compiled(x)
     # Of a call of 14 ms the best of many is only known to a hundredth: the median over pairs of neighbours in time. To
     # take the hook off each time would make Python adapt anew; switched off it costs a microsecond.
     mlspan.instrument(tracer_provider=provider)
     running = runtime.current()
     assert running is not None
-    alone: list[float] = []
-    hooked: list[float] = []
-    for _ in range(PAIRS):
-        for is_enabled, seconds in ((False, alone), (True, hooked)):
-            running.emitter.is_enabled = is_enabled
-            seconds.append(_once(compiled, x))
+    tracer = provider.get_tracer("bare")
+
+    def inside() -> None:
+        with tracer.start_as_current_span("predict fraud-model", attributes=SIX):
+            compiled(x)
+
+    seconds: dict[str, list[float]] = {"alone": [], "span": [], "hook": []}
+    for _ in range(pairs):
+        for which, taken in seconds.items():
+            running.emitter.is_enabled = which == "hook"
+            taken.append(_once(inside if which == "span" else lambda: compiled(x)))
     mlspan.uninstrument()
-    added = statistics.median(after - before for before, after in zip(alone, hooked, strict=True))
-    _row(table, "compiled, 512 x 256", statistics.median(alone), "", added, 0.02 * statistics.median(alone))
+    span, added = (
+        statistics.median(after - before for before, after in zip(seconds["alone"], seconds[which], strict=True))
+        for which in ("span", "hook")
+    )
+    alone = statistics.median(seconds["alone"])
+    _row(table, f"compiled {name}", alone, f"span {span * 1e6:.0f}", added, 0.02 * alone)
 
 
-def _once(model: Any, x: torch.Tensor) -> float:
+def _once(call: Callable[[], Any]) -> float:
     """Seconds of a call, of two in a row."""
     start = time.thread_time_ns()
-    model(x)
-    model(x)
+    call()
+    call()
     return (time.thread_time_ns() - start) / 2 * 1e-9
 
 

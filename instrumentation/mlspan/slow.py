@@ -5,7 +5,8 @@ detail. Guarantee: calls are compared with calls of the same model version, meth
 power of two); nothing is said before MIN_CALLS of them; details at most once in SECONDS_BETWEEN for each model version.
 Memory: at most MAX_TABLES histograms of 2.8 kB a model version. The percentile is the upper edge of its bin, at most
 12.5 % too high; counts are halved at MAX_COUNT, so that it follows a model that changes. After MIN_CALLS one call in
-SAMPLED is counted, which one the clock's last digits say: counting costs more than looking at the percentile.
+SAMPLED is counted, which one the clock's last digits say: counting costs more than looking at the percentile. Where
+IN_A_ROW calls that were looked at are slow, the model has become so: it is learnt anew, and none is slow meanwhile.
 Source: bins of equal relative width, as in HdrHistogram (Tene, hdrhistogram.org).
 """
 
@@ -17,6 +18,7 @@ MIN_CALLS: Final = 512
 MAX_COUNT: Final = 4_096
 RENEW_COUNT: Final = 64
 SAMPLED: Final = 32
+IN_A_ROW: Final = 32
 MAX_TABLES: Final = 16
 SECONDS_BETWEEN: Final = 60.0
 DETAILED_CALLS: Final = 3
@@ -35,14 +37,29 @@ class Histogram:
         threshold: the 99th percentile; what no duration reaches while too few are known.
     """
 
-    __slots__ = ("_count", "_counts", "_renew_at", "mask", "threshold")
+    __slots__ = ("_count", "_counts", "_renew_at", "_slow", "mask", "threshold")
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._counts = [0] * _BINS
         self._count = 0
         self._renew_at = MIN_CALLS
+        self._slow = 0
         self.mask = 0
         self.threshold = _NEVER
+
+    def look(self, duration: int, end_time: int) -> int:
+        """Count a call, or not, as its end says; the percentile, if the call took longer, else 0."""
+        threshold = self.threshold
+        is_slow = duration > threshold
+        self._slow = self._slow + 1 if is_slow else 0
+        if self._slow >= IN_A_ROW:
+            self._begin()
+        if not end_time & self.mask:
+            self.count(duration)
+        return threshold if is_slow else 0
 
     def count(self, duration: int) -> None:
         """One call more."""
@@ -105,10 +122,7 @@ class Latencies:
             table = self._tables[key] = Histogram()
             if rows == 1:
                 self.single[operation] = table
-        threshold = table.threshold
-        if not end_time & table.mask:
-            table.count(duration)
-        return threshold if duration > threshold else 0
+        return table.look(duration, end_time)
 
     def are_details_due(self) -> bool:
         """A call was slow: whether the next ones are captured in detail now."""

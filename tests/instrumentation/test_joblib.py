@@ -87,6 +87,24 @@ def test_nothing_to_carry(hooked: Recorder) -> None:
     assert Parallel(2, backend="threading")(tasks) == [1]
 
 
+def test_one_worker_is_the_caller(hooked: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one worker the tasks run in the caller's context anyway and pass untouched, unless they are taken later."""
+    carried = []
+
+    def note(tasks: Any, *_: object) -> Any:
+        carried.append(tasks)
+        return tasks
+
+    monkeypatch.setattr("mlspan.hooks.joblib.carry", note)
+    with hooked.provider.get_tracer("test").start_as_current_span("caller") as span:
+        own = span.get_span_context()
+        assert Parallel(1)(delayed(_current_ids)() for _ in range(2)) == [(own.trace_id, own.span_id, True)] * 2
+        assert not carried
+        Parallel(1, return_as="generator")(delayed(_current_ids)() for _ in range(2))
+        Parallel(2, backend="threading")(delayed(_current_ids)() for _ in range(2))
+    assert len(carried) == 2
+
+
 def test_lazy_and_sized(hooked: Recorder) -> None:
     """Tasks are taken when joblib wants them, their number is known when it was, other items pass."""
     taken = []

@@ -14,7 +14,16 @@ from sklearn.preprocessing import StandardScaler
 
 from mlspan import details, runtime
 from mlspan.models import State
-from mlspan.slow import DETAILED_CALLS, MAX_COUNT, MAX_TABLES, MIN_CALLS, SECONDS_BETWEEN, Histogram, Latencies
+from mlspan.slow import (
+    DETAILED_CALLS,
+    IN_A_ROW,
+    MAX_COUNT,
+    MAX_TABLES,
+    MIN_CALLS,
+    SECONDS_BETWEEN,
+    Histogram,
+    Latencies,
+)
 from tests.instrumentation.conftest import Recorder
 
 Data = tuple[np.ndarray, np.ndarray]
@@ -60,6 +69,29 @@ def test_percentile_follows() -> None:
     for _ in range(500):
         latencies.note("predict", 1, 10_000_000)
     assert latencies.note("predict", 1, 10_000_000) == 0
+
+
+def test_a_model_that_became_slower_is_learnt_anew() -> None:
+    """A few dozen slow calls in a row are the model's new pace: those after them are not slow."""
+    latencies = Latencies()
+    counted, passed = 1 << 5, (1 << 5) + 1  # what the clock says at the end of calls that are, and are not
+    for _ in range(MIN_CALLS):
+        latencies.note("predict", 1, 1_000_000, counted)
+    slow = [latencies.note("predict", 1, 2_000_000, passed) > 0 for _ in range(2 * IN_A_ROW)]
+    assert slow == [True] * IN_A_ROW + [False] * IN_A_ROW
+    for _ in range(MIN_CALLS):
+        latencies.note("predict", 1, 2_000_000, counted)
+    assert latencies.note("predict", 1, 4_000_000, passed) > 0
+
+
+def test_quick_calls_between_slow_ones() -> None:
+    """Slow calls that quick ones interrupt stay slow."""
+    latencies = Latencies()
+    for _ in range(MIN_CALLS):
+        latencies.note("predict", 1, 1_000_000)
+    for _ in range(4):
+        assert all(latencies.note("predict", 1, 9_000_000, 1) for _ in range(IN_A_ROW - 1))
+        assert latencies.note("predict", 1, 1_000_000, 1) == 0
 
 
 def test_sizes_and_methods_are_apart() -> None:

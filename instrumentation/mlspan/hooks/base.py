@@ -72,7 +72,7 @@ class Traced:
                     return emitter.trace(self, original, context, args, kwargs)
             elif outer.steps is not None and args:  # type: ignore[attr-defined]
                 return self._step(original, outer, args, kwargs)
-            if self._is_watched and args:
+            if self._is_watched and args and (self.is_fit or (outer and id(args[0]) in outer.targets)):  # type: ignore[attr-defined]
                 return self._watch(original, outer, args, kwargs)
             return original(*args, **kwargs)
         except BaseException as error:

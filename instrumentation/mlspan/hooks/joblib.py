@@ -18,7 +18,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled, supp
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mlspan.call import CALL, Call
+from mlspan.call import CALL, Call, current_context
 from mlspan.guard import failed
 from mlspan.hooks.base import when_imported
 from mlspan.models import register, registration
@@ -43,7 +43,7 @@ class Carrier:
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the task."""
         context = self._context
-        token = None if get_current() is context else attach(context)
+        token = None if current_context() is context else attach(context)
         try:
             return self._function(*args, **kwargs)
         except BaseException as error:
@@ -120,7 +120,7 @@ def _patch(module: types.ModuleType) -> None:
     @functools.wraps(original)
     def __call__(self: Any, iterable: Iterable[Any]) -> Any:  # noqa: N807 - the name it replaces
         try:
-            tasks = carry(iterable, get_current(), _is_local(self))
+            tasks = iterable if _is_sequential(self) else carry(iterable, get_current(), _is_local(self))
         except Exception:  # noqa: BLE001 - the user's tasks go on without their context
             failed("joblib: call")
             tasks = iterable
@@ -177,6 +177,11 @@ def _carried(tasks: Iterable[Any], context: Context, is_local: bool) -> Iterator
 def _is_local(parallel: object) -> bool:
     # joblib's own name for it is private; without it nothing is known of the workers, and nothing is sent to them.
     return type(getattr(parallel, "_backend", None)).__module__ == LOCAL_BACKENDS
+
+
+def _is_sequential(parallel: Any) -> bool:
+    """Whether all tasks run here and now, where the context holds anyway."""
+    return parallel.n_jobs == 1 and _is_local(parallel) and not getattr(parallel, "return_generator", False)
 
 
 def _is_suppressed(context: Context) -> bool:
