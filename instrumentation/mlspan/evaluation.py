@@ -40,6 +40,11 @@ METRICS: Final[Mapping[str, tuple[str, float]]] = {
 }
 """scikit-learn's name of a score: our name of the metric, and its sign there."""
 
+_KNOWN_SCORES: Final = ("sklearn.", "catboost.")
+"""Libraries whose classes score by the kind of model where they do so by themselves."""
+_DEVIANCE: Final = frozenset({"_GeneralizedLinearRegressor"})
+"""scikit-learn's classes of regressors that score by the explained deviance."""
+
 MACRO: Final[Mapping[str, str]] = {"precision_macro": "precision", "recall_macro": "recall", "f1_macro": "f1"}
 """Averages over all classes: ours are such for more than two classes, and of the last class for two."""
 
@@ -173,9 +178,16 @@ def own_score(model: Any) -> str | None:
             return _chosen(scoring, read(scorer, "refit"))
         following = delegate(scorer)
         if following is None:
+            if not _is_of_kind(owner):
+                return None
             break
         scorer = following
     return score_of_kind(model)
+
+
+def _is_of_kind(owner: type) -> bool:
+    """Whether the ``score`` that this class defines measures what scikit-learn's mixins do."""
+    return owner.__module__.startswith(_KNOWN_SCORES) and owner.__name__ not in _DEVIANCE
 
 
 def score_of_kind(model: Any) -> str | None:

@@ -11,9 +11,17 @@ import sklearn.model_selection
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.decomposition import PCA
 from sklearn.ensemble import BaggingClassifier, HistGradientBoostingClassifier, IsolationForest, RandomForestClassifier
-from sklearn.linear_model import LinearRegression, LogisticRegression, LogisticRegressionCV, RidgeCV
+from sklearn.linear_model import (
+    LinearRegression,
+    LogisticRegression,
+    LogisticRegressionCV,
+    PoissonRegressor,
+    RidgeCV,
+    TweedieRegressor,
+)
 from sklearn.metrics import f1_score, log_loss, make_scorer
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelBinarizer, StandardScaler
 
@@ -92,6 +100,14 @@ def _search(**options: Any) -> Any:
     return GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}, cv=2, **options)
 
 
+class _ScoredByF1(LogisticRegression):
+    """A model of the user's whose score is his own."""
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """F1."""
+        return float(f1_score(y, self.predict(X), sample_weight=sample_weight))
+
+
 OWN_SCORES = [
     (LogisticRegression(), "accuracy"),
     (LinearRegression(), "r2"),
@@ -111,6 +127,10 @@ OWN_SCORES = [
     (BaggingClassifier(LogisticRegressionCV(scoring="roc_auc")), "accuracy"),
     (RidgeCV(scoring="neg_mean_absolute_error"), "r2"),
     (HistGradientBoostingClassifier(scoring="loss"), "accuracy"),
+    (KNeighborsClassifier(), "accuracy"),
+    (PoissonRegressor(), None),
+    (make_pipeline(StandardScaler(), TweedieRegressor()), None),
+    (_ScoredByF1(), None),
 ]
 
 
