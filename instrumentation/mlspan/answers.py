@@ -190,8 +190,9 @@ def _predict_proba(result: NDArray[Any], captured: Input, classes: Classes | Non
     if classes is not None and (classes.outputs != 1 or count != len(classes.labels)):
         return  # several labels at once: each column is a probability of its own
     if row:
-        top = max(row)
-        index = row.index(top) if top == top else -1  # else not a number
+        index = -1  # of what is not a number
+        if not any(map(math.isnan, row)):
+            index = row.index(max(row)) if classes is None else classes.answer(row)
         if classes is None:
             output.prediction_kind = PREDICTION_NUMBER
             output.predictions = np.array([[index]], F4)
@@ -200,9 +201,9 @@ def _predict_proba(result: NDArray[Any], captured: Input, classes: Classes | Non
             output.prediction_kind = PREDICTION_CLASS
             output.predictions = classes.single[index]
             output.value = classes.labels[index] if index >= 0 else None
-        output.score = _finite(top)
+        output.score = _finite(row[index]) if index >= 0 else None
         return
-    _classify(_best(result), classes, output)
+    _classify(_best(result, classes), classes, output)
 
 
 def _indicators(probabilities: NDArray[Any], output: Output) -> None:
@@ -268,9 +269,9 @@ def _classify(best: NDArray[Any], classes: Classes | None, output: Output) -> No
     output.predictions = best.astype(F4 if classes is None else I4).reshape(-1, 1)
 
 
-def _best(values: NDArray[Any]) -> NDArray[Any]:
-    """The column of each row's largest value; -1 for a row with NaN."""
-    best: NDArray[Any] = values.argmax(axis=1)
+def _best(values: NDArray[Any], classes: Classes | None = None) -> NDArray[Any]:
+    """The column of each row's largest value, or the one that the classes' threshold says; -1 for a row with NaN."""
+    best: NDArray[Any] = values.argmax(axis=1) if classes is None else classes.answers(values)
     best[np.isnan(values).any(axis=1)] = -1
     return best
 

@@ -21,6 +21,7 @@ MAX_OUTPUTS: Final = 64
 """Columns of predictions and scores that a span carries."""
 _FEW: Final = 8
 _OUTLIER_CLASSES: Final = np.array([-1, 1])
+_THRESHOLDED: Final = "BaseThresholdClassifier"
 _INDICATORS: Final = frozenset({"0", "1", "0.0", "1.0", "False", "True"})
 
 
@@ -35,15 +36,18 @@ class Classes:
         positions: for each of several outputs, the index of each of its classes in `labels`; else empty.
         names: of the outputs of a multilabel model, each of which holds or does not; else empty.
         are_compared: raw scores are of pairs of classes, not of classes.
+        threshold: of two classes, the column of one and the probability from which it is the answer; None: the
+            likeliest class is.
     """
 
-    __slots__ = ("_lookup", "_sorted", "are_compared", "labels", "names", "outputs", "positions", "single")
+    __slots__ = ("_lookup", "_sorted", "are_compared", "labels", "names", "outputs", "positions", "single", "threshold")
 
     def __init__(self, values: NDArray[Any] | list[NDArray[Any]]) -> None:
         self._sorted: NDArray[Any] | None = None
         self.positions: tuple[NDArray[np.int32], ...] = ()
         self.names: tuple[str, ...] = ()
         self.are_compared = False
+        self.threshold: tuple[int, float] | None = None
         if isinstance(values, list):
             texts = [[text_of(value) for value in part.tolist()] for part in values]
             self.labels = tuple(sorted({text for part in texts for text in part}))
@@ -79,6 +83,21 @@ class Classes:
     def are_indicators(self) -> bool:
         """Whether each of several outputs answers with 0 and 1, however these are written."""
         return self.outputs > 1 and _INDICATORS.issuperset(self.labels)
+
+    def answer(self, row: list[float]) -> int:
+        """The column of the class that these probabilities mean; of equal ones the first."""
+        if self.threshold is None:
+            return row.index(max(row))
+        column, least = self.threshold
+        return column if row[column] >= least else 1 - column
+
+    def answers(self, probabilities: NDArray[Any]) -> NDArray[Any]:
+        """The same of (n_rows, n_classes), as (n_rows,) columns."""
+        if self.threshold is None:
+            found: NDArray[Any] = probabilities.argmax(axis=1)
+            return found
+        column, least = self.threshold
+        return np.where(probabilities[:, column] >= least, column, 1 - column)
 
     def index(self, value: object) -> int:
         """The class's index, or -1."""
@@ -134,6 +153,7 @@ def classes_of(model: object, task: str | None = None, names: Sequence[str] | No
             return Classes.of_outputs(len(values), names or own)
         made = Classes(values)
         made.are_compared = _are_compared(model)
+        made.threshold = _threshold(model, made)
         return made
     except Exception:  # noqa: BLE001 - a property of a foreign model may do anything
         return None
@@ -144,3 +164,24 @@ def _are_compared(model: object) -> bool:
     passed_on = delegates(model)
     passed_on += delegates(read(passed_on[-1], "final_estimator_"))  # of a stack
     return any(read(part, "decision_function_shape") == "ovo" for part in passed_on)
+
+
+def _threshold(model: object, classes: Classes) -> tuple[int, float] | None:
+    """What scikit-learn's classifiers with a threshold of their own go by, where it is one of probabilities."""
+    tuned = next(
+        (part for part in delegates(model) if _THRESHOLDED in (cls.__name__ for cls in type(part).__mro__)), None
+    )
+    if tuned is None or len(classes.labels) != 2 or read(tuned, "response_method") not in {"auto", "predict_proba"}:
+        return None
+    least = read(tuned, "best_threshold_")
+    positive = read(tuned, "pos_label")
+    if least is None:
+        least = read(tuned, "threshold")
+    else:
+        # The scorer it was tuned by knows; scikit-learn has no public way to that.
+        ask = read(read(tuned, "_curve_scorer"), "_get_pos_label")
+        positive = ask() if callable(ask) else None
+    column = 1 if positive is None else classes.index(positive)
+    if column < 0 or not isinstance(least, (int, float)):  # "auto": one half
+        return None
+    return column, float(least)

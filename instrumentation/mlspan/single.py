@@ -101,6 +101,9 @@ def answer_probabilities(
     if total != total or min(row) < 0 or score > 1:  # the first: NaN
         return None
     index = row.index(score)
+    if classes.threshold is not None:
+        index = classes.answer(row)
+        score = row[index]
     head, pack = schema.packers.get(count) or _packer(
         schema, count, PREDICTION_CLASS, SCORE_PROBABILITY, f"i{count}f", count
     )
