@@ -1,10 +1,11 @@
 """Writes the tables of docs/semantic-conventions.md from the registry of names, that of docs/instrumentation.md from
-the settings.
+the settings, that of docs/operations.md from the processor's own metrics, and docs/configuration.md from its models.
 
-    python docs/generate.py          write the tables between their markers
+    python docs/generate.py          write the tables between their markers, and the whole of docs/configuration.md
     python docs/generate.py --check  exit with 1 when they are out of date
 
-Reads instrumentation/mlspan/semconv/registry.yaml and mlspan.config. Text outside of the markers is left as it is.
+Reads instrumentation/mlspan/semconv/registry.yaml, mlspan.config and mlspan_processor.config. Text outside of the
+markers is left as it is.
 """
 
 import re
@@ -18,11 +19,14 @@ from typing import Any
 import yaml
 
 from mlspan.config import OPERATIONS, Settings
+from mlspan_processor.config.tables import configuration_document, metrics_table
 
 ROOT = Path(__file__).parents[1]
 REGISTRY = ROOT / "instrumentation" / "mlspan" / "semconv" / "registry.yaml"
 PAGE = ROOT / "docs" / "semantic-conventions.md"
 SETTINGS_PAGE = ROOT / "docs" / "instrumentation.md"
+OPERATIONS_PAGE = ROOT / "docs" / "operations.md"
+CONFIGURATION_PAGE = ROOT / "docs" / "configuration.md"
 
 _SECTION = re.compile(r"(<!-- begin (?P<name>[a-z ]+) -->\n).*?(<!-- end (?P=name) -->)", re.DOTALL)
 
@@ -95,7 +99,13 @@ def settings(_: Sequence[Group]) -> str:
 Sections = Mapping[str, Callable[[Sequence[Group]], str]]
 
 SECTIONS: Sections = {"attributes": attributes, "spans": spans, "events": events, "metrics": metrics}
-PAGES: Mapping[Path, Sections] = {PAGE: SECTIONS, SETTINGS_PAGE: {"settings": settings}}
+PAGES: Mapping[Path, Callable[[str], str]] = {
+    PAGE: lambda page: rendered(page, SECTIONS),
+    SETTINGS_PAGE: lambda page: rendered(page, {"settings": settings}),
+    OPERATIONS_PAGE: lambda page: rendered(page, {"own metrics": lambda _: metrics_table()}),
+    CONFIGURATION_PAGE: lambda _: configuration_document(),
+}
+"""Each page as the code has it, from the page as it is."""
 
 
 def rendered(page: str, sections: Sections = SECTIONS) -> str:
@@ -114,9 +124,9 @@ def rendered(page: str, sections: Sections = SECTIONS) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Write or check the pages; the exit status."""
     status = 0
-    for path, sections in PAGES.items():
+    for path, current in PAGES.items():
         page = path.read_text(encoding="utf-8")
-        new = rendered(page, sections)
+        new = current(page)
         if "--check" not in arguments:
             path.write_text(new, encoding="utf-8")
         elif new != page:

@@ -168,6 +168,8 @@ def check_url(url: str, example: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        # In http://http://host the host is "http", with a colon and no port.
+        usable = usable and not parts.netloc.endswith(":") and not any(map(str.isspace, parts.netloc))
     except ValueError:
         usable = False
     if not usable:

@@ -31,7 +31,8 @@ def add_watch(points: Points, model: Model, watch: Watch, max_features: int) -> 
     _add_together(points, watch, who)
     quality, _, _ = model.quality_window()
     if quality.rows:
-        _add_bands(points, who, "realised", bands(quality))
+        known = bands(quality, design_effect=watch.performance.design_effect(quality.rows))
+        _add_bands(points, who, "realised", known)
     if watch.performance.windows:
         estimates = watch.performance.windows[-1].estimates
         kind = [*who, attribute(names.ML_QUALITY_KIND, "estimated")]

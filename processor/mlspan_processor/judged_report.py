@@ -88,7 +88,7 @@ def _performance(model: Model, watch: Watch) -> dict[str, Any]:
     windows = []
     for window in list(performance.windows)[-WINDOWS:]:
         quality = model.quality.sum(window.start, window.end)
-        known = bands(quality)
+        known = bands(quality, design_effect=performance.design_effect(quality.rows))
         windows.append(
             {
                 "start_ns": window.start,

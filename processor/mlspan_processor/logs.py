@@ -1,8 +1,8 @@
 """What the processor says on stderr: one line or one JSON object a record, repeated messages held back.
 
 The same message (same place in the code, same format string and component) is written at most five times in
-ten seconds; the first one after that tells how many were left out. So a dead backend costs a few lines, not
-one per request.
+ten seconds; the first one after that tells how many were left out, or the last one where none comes. So a dead
+backend costs a few lines, not one per request.
 """
 
 import json
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 _BURST = 5
-_PERIOD_SECONDS = 10.0
+PERIOD_SECONDS = 10.0
 _MAX_KEYS = 1_000
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _ROOT = "mlspan_processor"
@@ -45,7 +45,7 @@ class RateLimit(logging.Filter):
                 self._left_out.clear()
             period = self._seen.setdefault(key, [now, 0])
             held_back = 0
-            if now - period[0] >= _PERIOD_SECONDS:
+            if now - period[0] >= PERIOD_SECONDS:
                 held_back = max(int(period[1]) - _BURST, 0)
                 period[:] = [now, 0]
                 self._left_out.pop(key, None)
@@ -57,15 +57,24 @@ class RateLimit(logging.Filter):
             _add(record, held_back)
         return True
 
-    def tell(self, handler: logging.Handler) -> None:
-        """Write the last record of each kind that is left out, with their number: no later one will come."""
+    def tell(self, handler: logging.Handler, *, only_past: bool = False) -> None:
+        """Write the last record of each kind that is left out, with their number; `only_past`: of past periods."""
+        now = self._clock()
+        waiting = []
         with self._lock:
-            waiting = [(record, int(self._seen[key][1]) - _BURST - 1) for key, record in self._left_out.items()]
-            self._left_out.clear()
+            for key, record in list(self._left_out.items()):
+                start, seen = self._seen[key]
+                if not only_past or now - start >= PERIOD_SECONDS:
+                    waiting.append((record, int(seen) - _BURST - 1))
+                    del self._left_out[key], self._seen[key]
         for record, others in waiting:
             if others:
                 _add(record, others)
-            handler.emit(record)
+            handler.acquire()
+            try:
+                handler.emit(record)
+            finally:
+                handler.release()
 
 
 def _add(record: logging.LogRecord, left_out: int) -> None:

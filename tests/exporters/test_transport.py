@@ -13,6 +13,8 @@ from mlspan_exporters.testing import FakeHttp, HttpAnswer
 from mlspan_exporters.tls import TlsClientSettings
 from mlspan_exporters.transport import HttpClient, check_url, readable, refusal, retry_after_seconds
 from mlspan_exporters.wire import MAX_RESPONSE_BYTES
+from mlspan_processor.config.check import check
+from mlspan_processor.errors import ConfigError
 from mlspan_processor.records import PermanentError, RetryableError
 
 from .conftest import Certificates
@@ -149,8 +151,44 @@ def test_message_of_a_backend_is_made_readable() -> None:
     assert readable(b"bad\n  request\x00\xff" + b"y" * 1000, limit=20) == "bad request �yyyyyyy"
 
 
-@pytest.mark.parametrize("url", ["collector:4318", "ftp://collector", "http://", "http://c:99999", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "collector:4318",
+        "ftp://collector",
+        "http://",
+        "http://c:99999",
+        "",
+        "http://http://host/",
+        "https://http://host:4318",
+        "http://host:/v1",
+        "http://my host:4318",
+    ],
+)
 def test_url_that_cannot_be_is_refused(url: str) -> None:
     """An endpoint that is no URL is an error that repeats it and shows a right one."""
     with pytest.raises(ValueError, match=r'endpoint ".*" is not usable: write an http:// or https:// URL'):
         check_url(url, "http://127.0.0.1:4318")
+
+
+@pytest.mark.parametrize("url", ["http://http:4318", "https://[::1]:4318/otlp", "http://user:pw@host/a://b"])
+def test_url_that_is_odd_is_taken(url: str) -> None:
+    """A service may be called "http", and a path may hold what looks like a scheme."""
+    assert check_url(url, "http://127.0.0.1:4318") == url
+
+
+@pytest.mark.parametrize(
+    ("exporter", "key"), [("zipkin", "endpoint"), ("otlp_http", "endpoint"), ("otlp_http", "logs_endpoint")]
+)
+def test_url_with_two_schemes_stops_the_start(exporter: str, key: str) -> None:
+    """The problem names the key's path, the value and what is valid."""
+    configuration = {
+        "receivers": {"otlp": {"protocols": {"grpc": None}}},
+        "exporters": {exporter: {key: "http://http://host/"}},
+        "service": {"pipelines": {"traces": {"receivers": ["otlp"], "exporters": [exporter]}}},
+    }
+    with pytest.raises(ConfigError) as caught:
+        check(configuration)
+    [problem] = map(str, caught.value.problems)
+    assert problem.startswith(f'exporters::{exporter}::{key}: "http://http://host/" is not valid: ')
+    assert "write an http:// or https:// URL, for example" in problem

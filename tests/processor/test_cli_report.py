@@ -162,3 +162,23 @@ def test_moments() -> None:
     assert moment("1h30m", lambda: 10_000.0) == "4600.000"
     assert moment("2026-11-22T08:00:00Z") == "2026-11-22T08:00:00Z"
     assert moment(None) is None
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../..", "a/b", "a?b&c=d#e", "mit Lücke", "%2e%2e"])
+def test_a_model_may_have_any_name(
+    processor: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Names that no path can hold have a report too; an empty version is a version."""
+    monkeypatch.setattr(processor.connector, "report", lambda *asked: asked)
+    arguments = ["--model", name, "--model-version", "", "--json"]
+    code, out, _ = run(capsys, "report", "--endpoint", processor.http, *arguments)
+    assert (code, json.loads(out)) == (0, [name, "", None, None])
+
+
+def test_a_name_that_is_empty_can_be_seen_in_the_list() -> None:
+    """As it would be typed: it must not look like a missing one."""
+    buffer = io.StringIO()
+    reference = {"state": "ready", "rows": 5.0}
+    one = {"name": "", "version": "", "task": None, "spans": 1, "rows": 1.0, "reference": reference}
+    show_models({"models": [one]}, Console(file=buffer, width=100, markup=False))
+    assert '""' in buffer.getvalue()

@@ -108,6 +108,29 @@ def test_what_was_held_back_is_told_later() -> None:
     assert later.getMessage() == 'exporter "a" (2 more like this were left out)'
 
 
+def test_what_was_held_back_is_told_when_the_flood_has_ended(stream: io.StringIO) -> None:
+    """The last message and the number of the others, once, when the period is over and nothing has come since."""
+    clock = FakeClock()
+    limit, handler = RateLimit(clock), logging.StreamHandler(stream)
+    handler.addFilter(limit)
+    records = [
+        logging.LogRecord("x", logging.WARNING, "file.py", 1, 'exporter "%s" lost %d', ("a", number), None)
+        for number in range(10)
+    ]
+    for one in records[:9]:
+        handler.handle(one)
+    limit.tell(handler, only_past=True)
+    assert len(stream.getvalue().splitlines()) == 5
+    clock.now += 11
+    for _ in range(2):
+        limit.tell(handler, only_past=True)
+    handler.handle(records[9])
+    assert stream.getvalue().splitlines()[5:] == [
+        'exporter "a" lost 8 (3 more like this were left out)',
+        'exporter "a" lost 9',
+    ]
+
+
 def test_what_was_held_back_is_told_at_the_end(stream: io.StringIO) -> None:
     """Without a next period, the last message and the number of the others are written when the program ends."""
     logger = logging.getLogger("mlspan_processor.test")

@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from mlspan_processor.judge import Judge
 from mlspan_processor.labels import Label
 from mlspan_processor.model_spans import ModelSpans, prediction_id
+from mlspan_processor.monitors.performance import Performance
 from mlspan_processor.quality.custom import CustomMetrics
 from mlspan_processor.records import Chunk
 from tests.processor.helpers import Rig, points_of, spans_of, values_of
@@ -75,6 +76,13 @@ def events_of(chunks: list[Chunk]) -> list[tuple[str, dict[str, Any]]]:
     return [(record.event_name, values_of(record)) for record in records]
 
 
+def value(points: dict[tuple[Any, ...], Any], name: str, **wanted: str) -> float:
+    """Of the one point that has these attributes."""
+    pairs = {(key.replace("_", "."), text) for key, text in wanted.items()}
+    [point] = [point for key, point in points.items() if key[0] == name and pairs <= set(key[1:])]
+    return float(point.as_double)
+
+
 class Story:
     """A stream that was fine, did harm, and recovered; what came out in each part."""
 
@@ -96,6 +104,12 @@ class Story:
         ]
         self.end_points = points_of(rig.metrics.chunks[-1:])
         self.names = {key[0] for key in points_of(rig.metrics.chunks)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Performance, "design_effect", lambda *_: 4.0)
+            self.wide_report = rig.connector.report("fraud")
+            stream.pass_by(1)
+            self.wide_points = points_of(rig.metrics.chunks[-1:])
+        self.end_report = rig.connector.report("fraud")
 
 
 @pytest.fixture(scope="module")
@@ -172,12 +186,6 @@ def test_one_message_a_change(story: Story) -> None:
 
 def test_drift_bands_estimates_and_delays_are_published(story: Story) -> None:
     """Effect, threshold and flag of the last closed window; realised and estimated figures with their bands."""
-
-    def value(points: dict[tuple[Any, ...], Any], name: str, **wanted: str) -> float:
-        pairs = {(key.replace("_", "."), text) for key, text in wanted.items()}
-        [point] = [point for key, point in points.items() if key[0] == name and pairs <= set(key[1:])]
-        return float(point.as_double)
-
     assert value(story.points, "ml.drift.drifted", ml_feature_name="a") == 0
     assert value(story.bad_points, "ml.drift.drifted", ml_feature_name="a") == 1
     assert value(story.bad_points, "ml.drift.p_adjusted", ml_feature_name="a") < 1e-6
@@ -208,6 +216,21 @@ def test_an_estimate_does_not_move_because_labels_come(story: Story) -> None:
     assert last["estimated"]["accuracy"]["value"] > 0.8
     assert last["estimated"]["accuracy"]["method"]
     assert last["labels"] == ROWS
+
+
+def test_bands_are_as_wide_as_labels_are_worth(story: Story) -> None:
+    """Where four labels tell as much as one, realised bands are twice as wide, in the report and as metrics."""
+
+    def width(report: dict[str, Any]) -> float:
+        one = report["judged"]["performance"]["windows"][-2]["realised"]["accuracy"]
+        return float(one["high"] - one["low"])
+
+    def published(points: Any) -> float:
+        kind = {"ml_quality_kind": "realised", "ml_quality_metric": "accuracy"}
+        return value(points, "ml.quality.high", **kind) - value(points, "ml.quality.low", **kind)
+
+    assert width(story.wide_report) == pytest.approx(2 * width(story.end_report), rel=0.2)
+    assert published(story.wide_points) == pytest.approx(2 * published(story.end_points), rel=0.2)
 
 
 def test_the_report_has_verdicts(story: Story) -> None:

@@ -207,3 +207,14 @@ def test_a_csv_field_without_end_is_400(processor: Running, pool: urllib3.PoolMa
     response = post(pool, f"{processor.http}/v1/labels", b"x" * 200_000 + b",label\n", "text/csv")
     assert response.status == 400
     assert "not CSV, line 1" in status_of(response).message
+
+
+@pytest.mark.parametrize("name", ["", "..", "fraud-model"])
+def test_a_report_by_query(pool: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """`?name=` says which model where a path cannot; an unknown one is 404 there, too."""
+    with running() as one:
+        url = f"{one.http}/v1/models?name={name}"
+        assert pool.request("GET", url).status == (200 if name == "fraud-model" else 404)
+        monkeypatch.setattr(one.connector, "report", lambda *asked: asked)
+        assert pool.request("GET", f"{url}&version=7").json() == [name, "7", None, None]
+        assert pool.request("GET", f"{url}&from=1").status == 400

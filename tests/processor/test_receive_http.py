@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from mlspan_processor.errors import StartError
 from mlspan_processor.receive.body import DECODERS
-from mlspan_processor.records import PermanentError, RetryableError, Signal
+from mlspan_processor.records import Consumer, PermanentError, RetryableError, Signal
 from mlspan_processor.testing import Refusing, trace_request
 from tests.processor.certificates import make_certificates
 from tests.processor.running import Running, build, running
@@ -239,7 +239,7 @@ def test_retryable_is_503_with_retry_after(pool: urllib3.PoolManager, content_ty
     """Back-pressure tells in whole seconds when to come again."""
     span = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"x"}]}]}]}'
     with running() as one:
-        refusing(one, RetryableError("the queue is full", 2.5))
+        behind(one, Refusing(RetryableError("the queue is full", 2.5)))
         response = post(
             pool, f"{one.http}/v1/traces", trace_request() if content_type == PROTOBUF else span, content_type
         )
@@ -252,32 +252,17 @@ def test_retryable_is_503_with_retry_after(pool: urllib3.PoolManager, content_ty
 def test_other_failures(pool: urllib3.PoolManager, error: Exception, expected: int) -> None:
     """A refusal for good is 400; a bug behind the receiver 500."""
     with running() as one:
-        refusing(one, error)
+        behind(one, Refusing(error))
         response = post(pool, f"{one.http}/v1/traces", trace_request())
         assert response.status == expected
         status_of(response)
 
 
-def refusing(one: Running, error: Exception) -> None:
-    """Have the pipelines behind every receiver raise."""
+def behind(one: Running, consumer: Consumer) -> None:
+    """Put a consumer in the place of the pipelines behind every receiver."""
     for _, receiver in one.engine.parts.receivers:
         intake = receiver._intake  # type: ignore[attr-defined]  # the seam of this test
-        intake.consumers.update(dict.fromkeys(Signal, Refusing(error)))
-
-
-def test_too_many_at_once_is_429(pool: urllib3.PoolManager) -> None:
-    """Beyond max_concurrent_requests a request is asked to come again; those begun go on."""
-    with running("receivers: {otlp: {protocols: {http: {max_concurrent_requests: 1}}}}") as one:
-        host, port = one.http.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=20) as slow:
-            slow.sendall(
-                b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
-                b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
-            )
-            assert slow.recv(100).startswith(b"HTTP/1.1 100")  # the handler has begun
-            response = post(pool, f"{one.http}/v1/traces", b"")
-            assert (response.status, response.headers["Retry-After"]) == (429, "1")
-            assert status_of(response).code == 8
+        intake.consumers.update(dict.fromkeys(Signal, consumer))
 
 
 def test_slow_body_is_given_up() -> None:

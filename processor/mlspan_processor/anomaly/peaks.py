@@ -73,7 +73,7 @@ class Peaks:
 
     def to_dict(self) -> State:
         """The state, as JSON takes it."""
-        return {"gap": self.gap, "top": self.top, "n": self.n, "running": self._running, "quiet": self._quiet}
+        return {"gap": self.gap, "top": self.top[:], "n": self.n, "running": self._running, "quiet": self._quiet}
 
     @classmethod
     def from_dict(cls, state: State) -> Self:

@@ -9,7 +9,8 @@ values. Without anomalies .22 false incidents in 1,000 values over nine kinds of
 after the first 1,000 values; nearly all of them where tails are so heavy that the fourth moment is infinite.
 
 A level that has moved for good (most of the last `CONFIRM` residuals in the same outer 3 % of history) is believed: the
-baseline starts anew from there, the statistics of the noise stay. Memory at the default size: about 80 kB.
+baseline starts anew from there, the statistics of the noise stay. Who knows that it was an outage may go back to what
+had been learnt before (`back_to`). Memory at the default size: about 80 kB.
 """
 
 import math
@@ -64,7 +65,13 @@ class Settings:
 
 
 class Residuals:
-    """Judges a series by its own history."""
+    """Judges a series by its own history.
+
+    Attributes:
+        learnt: how many values.
+        before: what had been learnt before the last value, where that is an anomaly; for `back_to`.
+        baseline: level and season.
+    """
 
     name: ClassVar[str]
     # Which statistics of the residuals from the level, and of those from the season; whether to follow a moved level.
@@ -75,6 +82,7 @@ class Residuals:
     def __init__(self, settings: Settings = Settings()) -> None:
         self.settings = settings
         self.learnt = 0
+        self.before: State | None = None
         self.baseline = Baseline(settings.size)
         self._clock = Clock()
         self._past = {key: Rarity(settings.size) for key in self._keys()}
@@ -110,12 +118,28 @@ class Residuals:
         self.baseline.push(time_ns, value, n)
         return self._follow(verdict) if self.FOLLOWS else verdict
 
+    def back_to(self, before: State) -> Self:
+        """A detector that goes on from here with what was learnt at an earlier time; values since are forgotten."""
+        detector = type(self).from_dict(before)
+        # A clock that was set back meanwhile is known already.
+        detector._clock = self._clock
+        return detector
+
+    def _without_last(self) -> State:
+        """The state before the value that is judged, the statistics of which are not learnt yet."""
+        state = self.to_dict()
+        state["learnt"] -= 1
+        for values in state["residuals"].values():
+            del values[-1:]
+        return state
+
     def _keys(self) -> list[str]:
         return [f"plain {name}" for name in self.PLAIN] + [f"seasonal {name}" for name in self.SEASONAL]
 
     def _judge(self, value: float, expected: Expected, threshold: float, n: float | None) -> Verdict:
         rarest, found = math.inf, ("", 0.0, 0.0)
         enough = threshold / len(self._past)
+        learnt: list[tuple[Rarity, float]] = []
         for stream, names in (("plain", self.PLAIN), ("seasonal", self.SEASONAL)):
             residuals = self._residuals[stream]
             if stream == "seasonal" and expected.seasonal is None:
@@ -135,14 +159,17 @@ class Residuals:
                         p = 1.0
                     if p < rarest:
                         rarest, found = p, (name, now, usual)
-                past.push(now)
+                learnt.append((past, now))
+        score = min(1.0, rarest * len(self._past))
+        anomalous = score <= threshold
+        self.before = self._without_last() if anomalous else None
+        for past, now in learnt:
+            past.push(now)
         main = self._past[self._main(expected)]
         if rarest > 1.0 and not main.ready:
             return undecidable(f"{len(main.recent)} of {WARM_UP} values are known", threshold, value)
-        score = min(1.0, rarest * len(self._past))
         low, high = self._limits(main, expected, enough)
         name, now, usual = found
-        anomalous = score <= threshold
         return Verdict(
             score=score,
             threshold=threshold,

@@ -65,7 +65,7 @@ class _Slots:
 
     def to_dict(self) -> State:
         past = packed(array("d", self.past.tobytes()))
-        return {"past": past, "visit": self.visit, "values": self.values}
+        return {"past": past, "visit": self.visit, "values": self.values[:]}
 
     def restore(self, state: State) -> None:
         self.past = np.array(unpacked(state["past"])).reshape(self.past.shape)
@@ -118,7 +118,11 @@ class Season:
 
     def to_dict(self) -> State:
         """The state, as JSON takes it."""
-        return {"slots": [s.to_dict() for s in self.slots], "errors": self.errors, "seen": self.seen}
+        return {
+            "slots": [one.to_dict() for one in self.slots],
+            "errors": [errors[:] for errors in self.errors],
+            "seen": self.seen[:],
+        }
 
     @classmethod
     def from_dict(cls, state: State) -> Self:

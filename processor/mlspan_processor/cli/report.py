@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 from rich.console import Console
@@ -29,25 +28,19 @@ _SHOWN = ("accuracy", "f1", "f1_micro", "hamming_loss", "roc_auc", "mae", "rmse"
 
 def report(options: argparse.Namespace) -> int:
     """Show all models, or one in detail."""
-    if not options.model:
+    if options.model is None:
         for option in ("model_version", "since", "until"):
             if getattr(options, option):
                 return fail(f"--{option.replace('_', '-')} needs --model; without it every model is listed as a whole")
     try:
         client = Client(options.endpoint)
-        if options.model:
-            parameters = {
-                key: value
-                for key, value in (
-                    ("version", options.model_version),
-                    ("start", moment(options.since)),
-                    ("end", moment(options.until)),
-                )
-                if value
-            }
-            answer = client.get(f"/v1/models/{quote(options.model, safe='')}", parameters)
-        else:
-            answer = client.get("/v1/models")
+        parameters = {
+            "name": options.model,
+            "version": options.model_version,
+            "start": moment(options.since),
+            "end": moment(options.until),
+        }
+        answer = client.get("/v1/models", {key: value for key, value in parameters.items() if value is not None})
     except ClientError as error:
         return fail(str(error))
     if options.json:
@@ -55,7 +48,7 @@ def report(options: argparse.Namespace) -> int:
         return 0
     # Names of models and features are the user's: "[eu]" in one is no style.
     console = console_of(markup=False)
-    show: Callable[[Mapping[str, Any], Console], None] = show_model if options.model else show_models
+    show: Callable[[Mapping[str, Any], Console], None] = show_models if options.model is None else show_model
     show(answer, console)
     return 0
 
@@ -85,8 +78,8 @@ def show_models(answer: Mapping[str, Any], console: Console) -> None:
     for one in models:
         reference = one["reference"]
         table.add_row(
-            one["name"],
-            one["version"],
+            one["name"] or '""',
+            one["version"] or '""',
             one.get("task") or _UNKNOWN,
             f"{one['spans']:,}",
             f"{one['rows']:,.0f}",

@@ -12,7 +12,7 @@ from types import FrameType
 from mlspan_processor.cli.console import fail
 from mlspan_processor.config import load
 from mlspan_processor.errors import StartError
-from mlspan_processor.logs import RateLimit, setup
+from mlspan_processor.logs import PERIOD_SECONDS, RateLimit, setup
 from mlspan_processor.pipeline import Engine
 from mlspan_processor.store.opening import user_state_dir
 
@@ -27,6 +27,7 @@ def run(options: argparse.Namespace) -> int:
         return fail(str(error))
     logs = configuration.service.telemetry.logs
     handler = setup(logs.level, logs.encoding)
+    limits = [one for one in handler.filters if isinstance(one, RateLimit)]
     for warning in configuration.warnings:
         _log.warning("%s", warning)
     stop = threading.Event()
@@ -54,14 +55,15 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(line + "\n")
     sys.stdout.flush()
     _log.info("everything is ready")
-    stop.wait()
+    while not stop.wait(PERIOD_SECONDS):
+        for limit in limits:
+            limit.tell(handler, only_past=True)
     unsent_before = _messages(engine, "notifications_failed", "notifications_dropped")
     lost = engine.shutdown()
     unsent = _messages(engine, "notifications_failed", "notifications_dropped") - unsent_before
     kept = _messages(engine, "notifications_waiting")
-    for limit in handler.filters:
-        if isinstance(limit, RateLimit):
-            limit.tell(handler)
+    for limit in limits:
+        limit.tell(handler)
     _log.log(logging.ERROR if lost or unsent else logging.INFO, "stopped; %s", last_words(lost, unsent, kept))
     return 0
 

@@ -102,7 +102,8 @@ class HttpServer(Section):
     max_request_body_size: int = Field(default=20 * 1024 * 1024, ge=1024)
     """Largest body in bytes after decompression; a larger one gets 413."""
     max_concurrent_requests: int = Field(default=64, ge=1)
-    """Requests that are read and handled at the same time; more get 429 with Retry-After."""
+    """Requests that are handled at the same time; more get 429 with Retry-After. The bodies of ten times as many
+    may be under way."""
     read_timeout: PositiveDuration = 60.0
     """How long a client may take to send a body."""
     traces_url_path: str = Field(default="/v1/traces", pattern="^/")

@@ -1,10 +1,8 @@
 """docs/configuration.md and the metrics table of docs/operations.md, made from the models and the registry.
 
-``python -m mlspan_processor.config.tables configuration`` writes the first to stdout, ``… metrics`` the
-second; tests check that the files in docs/ are what comes out.
+docs/generate.py writes both into their pages, and checks that they are current.
 """
 
-import sys
 import types
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -21,7 +19,7 @@ from mlspan_processor.telemetry import METRICS
 INTRODUCTION = """\
 # Configuration
 
-<!-- Generated: python -m mlspan_processor.config.tables configuration > docs/configuration.md -->
+<!-- Generated: python docs/generate.py -->
 
 `mlspan run` reads the OpenTelemetry Collector's schema. Without `--config` it runs the default, which
 [collector-config.yaml](../collector-config.yaml) shows with comments. `mlspan validate` checks a
@@ -168,8 +166,3 @@ def _default(field: FieldInfo) -> str:
     if isinstance(default, list | tuple | dict | set | frozenset):
         return f"`{list(default) if not isinstance(default, dict) else default}`"
     return f"`{default}`" if default != "" else "empty"
-
-
-if __name__ == "__main__":
-    document = metrics_table() + "\n" if sys.argv[1:] == ["metrics"] else configuration_document()
-    sys.stdout.write(document)

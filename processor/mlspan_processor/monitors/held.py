@@ -2,9 +2,11 @@
 
 In: each verdict on one series. Out: whether its last values are as bad as when that began, whether they are back, or
 whether the level has lasted so long that it is the new normal. A detector learns while an outage lasts, so that after
-some minutes nothing is rare: it judges further changes, and this the recovery.
+some minutes nothing is rare: it judges further changes, and this the recovery. What it had learnt before is kept, so
+that it can judge by the good level again as soon as what lasted is over; what was short stays learnt, since outliers
+are part of many a series.
 A share is pooled over as many windows as it takes to see the difference; of other values the median counts.
-Memory: some numbers a series that is bad.
+Memory: some numbers and a detector's state (60 kB) a series that is bad.
 """
 
 import statistics
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Self
 
 from mlspan_processor.anomaly import Verdict
+from mlspan_processor.anomaly.base import State
 from mlspan_processor.monitors.persistence import BAD, LOOKS
 
 NEW_NORMAL_HOURS: Final = 24
@@ -22,6 +25,8 @@ NEW_NORMAL_LOOKS: Final = 60
 RUN: Final = 50
 """Values remembered."""
 MEDIAN_OF: Final = 10
+LASTED: Final = 10
+"""Values after which a detector begins to find the bad level usual."""
 ENOUGH: Final = 20.0
 """Rows of a share that must be bad at the level that was found: fewer than that happen by chance."""
 BACK: Final = 5
@@ -47,6 +52,7 @@ class Held:
         run: the last values and their rows.
         level: of the run, without the season.
         width: values that the level is of.
+        learnt: the detector's state before the first bad value; None for detectors that learn nothing.
     """
 
     before: float
@@ -61,6 +67,7 @@ class Held:
     run: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RUN))
     level: float = 0.0
     width: int = 1
+    learnt: State | None = None
 
     @classmethod
     def begin(cls, verdict: Verdict, time_ns: int, least: float, share: bool) -> Self | None:
@@ -102,6 +109,11 @@ class Held:
             return "back" if near else "open"
         self.back += 1
         return "over" if self.back >= BACK else "back"
+
+    @property
+    def lasted(self) -> bool:
+        """Whether it has persisted for so long that the detector has learnt the bad level."""
+        return self.sure and self.seen - self.back >= LASTED
 
     def against_before(self, verdict: Verdict, bad: bool) -> Verdict:
         """The verdict, told by the level from before; of the run where the detector does not find it bad any more."""

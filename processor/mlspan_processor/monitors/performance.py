@@ -104,6 +104,10 @@ class Performance:
         """Whether there is a labelled reference."""
         return bool(self.figures)
 
+    def design_effect(self, rows: float) -> float:
+        """How many labels of so many on end tell as much as an independent one, as the tests know; 1 without any."""
+        return max((test.runs.within(rows) for test in self.tests.values()), default=1.0)
+
     def ask(self, level: float, tolerance: float) -> None:
         """A monitor wants a risk test."""
         if (level, tolerance) not in self._asked:

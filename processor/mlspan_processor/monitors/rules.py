@@ -2,7 +2,7 @@
 
 In: points of closed windows. Out: by subject and segment a finding, or None where the series is fine; nothing where it
 is undecidable. A value that is off in the harmless direction, or by less than `min_effect`, is fine; what was bad is
-fine when it is back at the level from before (held.py).
+fine when it is back at the level from before (held.py), and judged by that from then on.
 Memory: one detector a series (anomaly/), at most `MAX_SERIES`.
 """
 
@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 from mlspan_processor.anomaly import ChangePoint, History, Joint, Settings, Static
 from mlspan_processor.anomaly.base import Detector, JointDetector, Verdict
 from mlspan_processor.anomaly.findings import Exemplar, Finding
+from mlspan_processor.anomaly.residuals import Residuals
 from mlspan_processor.model import Model
 from mlspan_processor.monitors.call_share import CallShare
 from mlspan_processor.monitors.held import NEW_NORMAL_HOURS, Held
@@ -96,6 +97,7 @@ class Rule:
     def _judged(self, model: Model, point: Point, verdict: Verdict) -> Finding | None:
         """What holds after a verdict, the level from before the trouble considered."""
         place = (point.subject, point.segment)
+        detector = self._detectors[place]
         bad = self._is_bad(verdict)
         held = self._held.get(place)
         if bad:
@@ -104,11 +106,15 @@ class Rule:
                 held = Held.begin(verdict, point.end, self._least(verdict), self._is_share)
                 if held is not None:
                     self._held[place] = held
+                    held.learnt = detector.before if isinstance(detector, Residuals) else None
         if held is None:
             return self._finding(model, point, verdict) if bad else None
         standing = held.see(point.end, verdict, point.n, bad)
         if standing in {"over", "usual"}:
             del self._held[place]
+        if standing == "over" and held.lasted and held.learnt is not None and isinstance(detector, Residuals):
+            # It has learnt the bad level meanwhile, and would find the next trouble of that kind usual.
+            self._detectors[place] = detector.back_to(held.learnt)
         if standing == "usual":
             self.usual[place] = f"taken as the new normal after {NEW_NORMAL_HOURS} hours"
         if standing == "bad":

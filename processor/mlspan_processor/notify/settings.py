@@ -14,8 +14,14 @@ CHANGES: Final[tuple[ChangeKind, ...]] = ("opened", "updated", "closed")
 
 
 def _url(secret: SecretStr) -> SecretStr:
-    parts = urlsplit(secret.get_secret_value())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(secret.get_secret_value())
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        # In https://https://host the host is "https", with a colon and no port.
+        usable = usable and not parts.netloc.endswith(":") and not any(map(str.isspace, parts.netloc))
+    except ValueError:
+        usable = False
+    if not usable:
         raise ValueError('expected a URL, "https://host/path"')
     return secret
 

@@ -100,6 +100,7 @@ class Runs:
 
     def __init__(self) -> None:
         self._sizes = [_Blocks(size) for size in SIZES]
+        self._sure: list[float] = []
         self.design_effect = self.cautious = 1.0
 
     def add(self, losses: Floats) -> None:
@@ -108,14 +109,20 @@ class Runs:
             blocks.add(losses)
         self._estimate()
 
+    def within(self, rows: float) -> float:
+        """The design effect of so many rows on end: longer runs show in none of their differences."""
+        return max([1.0, *(sure for size, sure in zip(SIZES, self._sure, strict=False) if size <= rows)])
+
     def _estimate(self) -> None:
         effect = before = growth = 1.0
+        self._sure = []
         for blocks in self._sizes:
             found = blocks.effect()
             if found is None:
                 break
             # Successive differences share a mean: three of them tell as much as two independent ones.
             sure = found * (1 - math.sqrt(3 / blocks.count))
+            self._sure.append(sure)
             effect, growth, before = max(effect, sure), min(max(sure / before, 1.0), MAX_GROWTH), max(found, 1.0)
         else:
             growth = 1.0

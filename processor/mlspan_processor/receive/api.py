@@ -1,6 +1,7 @@
 """Stage 1, beside OTLP on the HTTP port: labels in, the report out.
 
 ``POST /v1/labels``, ``GET /v1/models``, ``GET /v1/models/{name}?version=&start=&end=``, ``GET /v1/incidents``.
+``GET /v1/models?name=`` is the same as the third, also for names that no path can hold ("", ".", "..").
 Answers are JSON. Only there when the configuration has a connector that understands them.
 """
 
@@ -109,14 +110,19 @@ class _Handlers:
             }
         )
 
-    async def models(self, _: web.Request) -> web.Response:
+    async def models(self, request: web.Request) -> web.Response:
+        if "name" in request.query:
+            query = dict(request.query)
+            return await self._report(query.pop("name"), query)
         return _json(await self._asked(self._api.status))
 
     async def incidents(self, _: web.Request) -> web.Response:
         return _json(await self._asked(self._api.incidents))
 
     async def model(self, request: web.Request) -> web.Response:
-        name, query = request.match_info["name"], request.query
+        return await self._report(request.match_info["name"], request.query)
+
+    async def _report(self, name: str, query: Mapping[str, str]) -> web.Response:
         unknown = set(query) - {"version", "start", "end"}
         if unknown:
             raise HttpError(400, f'unknown parameter "{min(unknown)}"; valid are version, start, end')
@@ -126,7 +132,7 @@ class _Handlers:
         try:
             report = await self._asked(lambda: self._api.report(name, query.get("version"), start, end))
         except KeyError:
-            which = f'version "{query["version"]}" of model "{name}"' if query.get("version") else f'model "{name}"'
+            which = f'version "{query["version"]}" of model "{name}"' if "version" in query else f'model "{name}"'
             raise HttpError(404, f"no {which} has been seen; {MODELS_PATH} lists those that were") from None
         return _json(report)
 

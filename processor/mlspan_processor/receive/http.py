@@ -2,7 +2,8 @@
 
 Every answer of 400 and above has a google.rpc.Status as its body, in the request's own format. The body is
 read in the event loop, within the limits of size and time; everything else happens in a few threads, since
-pipelines may block. Source: OTLP 1.11, "OTLP/HTTP".
+pipelines may block. A request that waits for its sender keeps no other one out. Memory: `max_concurrent_requests`
+bodies of the largest size that are handled, and as much of those under way. Source: OTLP 1.11, "OTLP/HTTP".
 """
 
 import asyncio
@@ -36,6 +37,8 @@ PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 _RETRY_AFTER_SECONDS = 1.0
 _MAX_THREADS = 16
+_READ_AT_ONCE = 10
+"""Bodies that are under way, for each request that is handled; a common limit of open files is 1,024."""
 _CORS_HEADERS = (
     "Content-Type",
     "Content-Encoding",
@@ -77,6 +80,8 @@ class HttpReceiver:
         self._config = config
         self._intake = intake
         self._active = 0
+        self._under_way = 0
+        self._bytes_under_way = 0
         self._pool = ThreadPoolExecutor(
             min(_MAX_THREADS, config.max_concurrent_requests), thread_name_prefix="otlp-http"
         )
@@ -109,20 +114,35 @@ class HttpReceiver:
         too_large = HttpError(413, f"the body exceeds max_request_body_size ({limit} bytes after decompression)")
         if (request.content_length or 0) > limit:
             raise too_large
+        most = self._config.max_concurrent_requests
+        if self._under_way >= _READ_AT_ONCE * most:
+            raise self._too_many()
         parts: list[bytes] = []
         total = 0
+        # Until its body is there a request is not handled, and must not keep others out: its sender may have stalled.
+        self._active -= 1
+        self._under_way += 1
         try:
             async with asyncio.timeout(self._config.read_timeout):
                 async for part in request.content.iter_any():
                     total += len(part)
+                    self._bytes_under_way += len(part)
                     if total > limit:
                         raise too_large
+                    if self._bytes_under_way > most * limit:
+                        raise self._too_many()
                     parts.append(part)
         except TimeoutError:
             raise HttpError(408, f"the body took longer than read_timeout ({self._config.read_timeout:g} s)") from None
         except (ConnectionError, web.RequestPayloadError):
             self._intake.invalid("disconnected")
             raise HttpError(400, "the body ended too early") from None
+        finally:
+            self._under_way -= 1
+            self._bytes_under_way -= total
+            self._active += 1
+        if self._active > most:
+            raise self._too_many()
         coding = request.headers.get("Content-Encoding", "")
         try:
             if not coding:
@@ -189,8 +209,7 @@ class HttpReceiver:
     @web.middleware
     async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._active >= self._config.max_concurrent_requests:
-            self._intake.invalid("too_many")
-            return self._error(request, HttpError(429, "too many requests at once", _RETRY_AFTER_SECONDS))
+            return self._error(request, self._too_many())
         self._active += 1
         try:
             if request.method == "OPTIONS" and self._config.cors is not None:
@@ -214,6 +233,10 @@ class HttpReceiver:
         if self._config.cors is not None:
             _allow_origin(request, response, self._config.cors)
         return response
+
+    def _too_many(self) -> HttpError:
+        self._intake.invalid("too_many")
+        return HttpError(429, "too many requests at once", _RETRY_AFTER_SECONDS)
 
     def _paths(self) -> str:
         config = self._config

@@ -50,6 +50,19 @@ def test_restored_in_the_middle_it_goes_on_alike(name: str) -> None:
     assert rest == whole[700:]
 
 
+def test_a_described_state_stays_as_it_was(name: str) -> None:
+    """What the detector learns afterwards does not get into it, so that it can be gone back to."""
+    values = daily(np.random.default_rng(1), 1200)
+    values[700:] += 40
+    detector = MADE[name]()
+    judged(detector, values[:700])
+    state = detector.to_dict()
+    described = json.dumps(state)
+    for time, value in zip(times(1200)[700:], values[700:].tolist(), strict=True):
+        detector.update(time, value)
+    assert json.dumps(state) == described
+
+
 @pytest.mark.parametrize("missing", [None, math.nan, math.inf, -math.inf])
 def test_no_value_is_undecidable_and_changes_nothing(name: str, missing: float | None) -> None:
     """None, NaN and infinities are not judged and not learnt."""

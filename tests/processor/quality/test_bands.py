@@ -21,10 +21,15 @@ from mlspan_processor.quality.bands import (
     student,
     wider,
 )
-from mlspan_processor.quality.base import wilson
+from mlspan_processor.quality.base import Labelled, wilson
+from mlspan_processor.quality.classification import Classification
 from mlspan_processor.quality.realised import quality_of, realised
+from mlspan_processor.quality.regression import Regression
+from mlspan_processor.quality.runs import Runs
 from mlspan_processor.sample import Sample
+from tests.processor.anomaly.series import autocorrelated
 from tests.processor.quality.samples import binary, multiclass, multilabel, regression
+from tests.processor.quality.test_runs import chained
 
 REPEATS = 100
 # Of 100 samples a band of 95 % misses the truth in more than 13 only once in 1,000 times.
@@ -46,6 +51,57 @@ def test_bands_cover_the_truth(maker: Callable[..., Sample], weighted: bool) -> 
             assert one.high is not None
             missed[name] += not one.low - 1e-9 <= value <= one.high + 1e-9
     assert max(missed.values()) <= MISSES, missed
+
+
+@pytest.mark.parametrize("rows", [200, 1000])
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
+def test_bands_of_errors_in_runs_cover_the_truth(correlation: float, rows: int) -> None:
+    """With what the rows before say of runs about 92 % of the windows of a stream do, without it half as many."""
+    held: list[bool] = []
+    plain: list[bool] = []
+    for seed in range(20):
+        errors = chained(np.random.default_rng(seed), 10_000 + 10 * rows, 0.1, correlation)
+        runs = Runs()
+        runs.add(errors[:10_000])
+        for start in range(10_000, len(errors), rows):
+            window = errors[start : start + rows]
+            quality = Classification(2)
+            quality.update(Labelled(np.zeros(rows), window, None, 0, np.ones(rows)))
+            for into, effect in ((held, runs.within(rows)), (plain, 1.0)):
+                band = bands(quality, design_effect=effect)["accuracy"]
+                assert band is not None
+                into.append(band[0] <= 0.9 <= band[1])
+            runs.add(window)
+    assert 0.87 <= np.mean(held) <= 0.98
+    assert np.mean(plain) <= {0.0: 0.98, 0.5: 0.8, 0.8: 0.6}[correlation]
+
+
+def test_mean_losses_that_follow_each_other_have_wider_bands() -> None:
+    """A regression's errors with a correlation of .8: the mean absolute error of windows, too."""
+    held: list[bool] = []
+    plain: list[bool] = []
+    truth = float(np.sqrt(2 / np.pi))
+    for seed in range(20):
+        errors = autocorrelated(np.random.default_rng(seed), 20_000, 0.8)
+        runs = Runs()
+        runs.add(np.abs(errors[:10_000]) / 8)
+        for start in range(10_000, 20_000, 1000):
+            window = errors[start : start + 1000]
+            quality = Regression()
+            quality.update(Labelled(np.zeros(1000), window, None, 0, np.ones(1000)))
+            for into, effect in ((held, runs.within(1000)), (plain, 1.0)):
+                band = bands(quality, design_effect=effect)["mae"]
+                assert band is not None
+                into.append(band[0] <= truth <= band[1])
+    assert 0.87 <= np.mean(held) <= 0.98
+    assert np.mean(plain) <= 0.8
+
+
+def test_a_share_of_rows_that_are_worth_less_is_that_of_fewer_rows() -> None:
+    """Exactly: Wilson's interval of n / d rows."""
+    quality = Classification(2)
+    quality.update(Labelled(np.zeros(400), (np.arange(400) < 40).astype(float), None, 0, np.ones(400)))
+    assert bands(quality, design_effect=4.0)["accuracy"] == pytest.approx(wilson(0.9, 100))
 
 
 def test_bands_of_sums_are_those_of_rows() -> None:

@@ -48,6 +48,14 @@ def test_runs_of_an_hour() -> None:
     assert effect_of(losses) > 8
 
 
+def test_a_window_knows_no_runs_that_are_longer() -> None:
+    """A rate that is another one every 4,000 rows makes long windows vary by much more than short ones."""
+    rng = np.random.default_rng(2)
+    runs = Runs()
+    runs.add((rng.random(400_000) < np.repeat(rng.beta(2, 18, 100), 4000)).astype(float))
+    assert 1.0 <= runs.within(10) <= runs.within(100) < 2 < 5 < runs.within(5000) == runs.design_effect
+
+
 @pytest.mark.parametrize(("at", "n"), [(10_000, 20_000), (16_384, 32_768), (18_432, 32_768), (5_000, 8_000)])
 def test_a_rise_is_no_run(at: int, n: int) -> None:
     """A risk that is four times as high, once, at the end of a block or within it, does not make its evidence less."""
