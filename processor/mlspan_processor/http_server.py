@@ -27,11 +27,15 @@ class _Terse(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
             record.levelno, record.levelname = logging.WARNING, "WARNING"
-            record.msg, record.exc_info = f"{record.msg}: not HTTP: {error.message.splitlines()[0]}", None
-        return True
+            record.msg, record.exc_info = f"{record.getMessage()}: not HTTP: {error.message.splitlines()[0]}", None
+            record.args = ()
+        return record.levelno >= logging.WARNING
 
 
-logging.getLogger("aiohttp.server").addFilter(_Terse())
+_server_log = logging.getLogger("aiohttp.server")
+_server_log.addFilter(_Terse())
+# aiohttp tells of the first bytes of a connection that are no HTTP at this level only; the filter lets no more through.
+_server_log.setLevel(logging.DEBUG)
 
 
 class HttpServer:

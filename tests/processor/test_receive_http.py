@@ -378,5 +378,6 @@ def test_a_sender_that_vanishes_is_no_bug(caplog: pytest.LogCaptureFixture) -> N
                 while connection.recv(1000):
                     pass
         assert one.telemetry.value("mlspan_receiver_invalid_requests", reason="disconnected") == 1
+    assert "not HTTP" in caplog.text
     assert "a bug" not in caplog.text
     assert "Traceback" not in caplog.text
