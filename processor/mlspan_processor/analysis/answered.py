@@ -4,7 +4,7 @@ What task.py (one answer a row) and outputs.py (several) make of a file's Answer
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from mlspan_processor.sample import Task
 
 MAX_INVALID: Final = 0.1
-"""Share of probabilities outside [0, 1] from which on none of a file's is used."""
+"""Share of invalid probabilities (outside [0, 1], or of a row that does not sum to 1) above which none of a window's,
+or of the reference's, is used."""
 EDGE: Final = 1e-6
 """How far outside counts as inside."""
+SUM_TOLERANCE: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,9 @@ class Answered:
         scores: (n, 1) or (n, n_classes) float32, NaN rows where there are none; None without.
         scores_reason: why there are none although there are columns.
         notes: what was left out, for people.
+        invalid: (n,) rows whose probabilities are invalid; None for no row.
+        invalid_how: what they do, "lie outside [0, 1]".
+        derived: whether the predictions follow from the probabilities.
     """
 
     predictions: NDArray[np.float64]
@@ -49,6 +54,54 @@ class Answered:
     scores: NDArray[np.float32] | None
     scores_reason: str = ""
     notes: list[str] = field(default_factory=list)
+    invalid: NDArray[np.bool_] | None = None
+    invalid_how: str = ""
+    derived: bool = False
+
+    def drop_invalid(self, whose: str, rows: "NDArray[np.intp] | slice" = slice(None)) -> str:
+        """Give up the probabilities of these rows where more than `MAX_INVALID` of them are invalid, and say why."""
+        if self.invalid is None or self.scores is None:
+            return ""
+        wrong = int(self.invalid[rows].sum())
+        every = wrong + int((~np.isnan(self.scores[rows]).any(axis=1)).sum())
+        if wrong <= MAX_INVALID * every:
+            return ""
+        self.scores[rows] = np.nan
+        if self.derived:
+            self.predictions[rows] = np.nan
+        return f"undecidable, because {wrong / every:.0%} of the probabilities of {whose} {self.invalid_how}"
+
+
+class Scores(NamedTuple):
+    """(n, width) probabilities, NaN rows where there are none that can be used; which rows (n,) have invalid ones, and
+    what these do, "lie outside [0, 1]"."""
+
+    values: NDArray[np.float32]
+    invalid: NDArray[np.bool_]
+    how: str
+
+
+def valid(given: NDArray[np.float32], complete: bool, name: str, notes: list[str]) -> Scores:
+    """The probabilities that can be used.
+
+    Args:
+        given: (n, width) as they came, NaN where missing.
+        complete: whether those of a row must sum to 1.
+        name: the file's, for the note.
+        notes: what was left out, for people.
+    """
+    missing = np.isnan(given).any(axis=1)
+    with np.errstate(invalid="ignore"):
+        outside = ((given < -EDGE) | (given > 1 + EDGE)).any(axis=1) & ~missing
+        off = np.abs(given.sum(axis=1) - 1) > SUM_TOLERANCE if complete else np.zeros(len(given), bool)
+    invalid = outside | (off & ~missing)
+    how = "lie outside [0, 1]" if outside.any() else "do not sum to 1"
+    if invalid.any():
+        count = int(invalid.sum())
+        notes.append(f"{name}: probabilities that {how} are not used: {count:,} of {len(given):,} rows")
+    values = np.clip(given, 0.0, 1.0)
+    values[missing | invalid] = np.nan
+    return Scores(values, invalid, how)
 
 
 def missing(values: NDArray[np.float64]) -> NDArray[np.bool_]:

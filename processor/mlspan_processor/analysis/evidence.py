@@ -22,6 +22,7 @@ class Evidence:
         counts: (n_cells,) of the window.
         loss_dependence: design effect of the losses, at least 1.
         segments: metrics by column and value.
+        invalid: why no probability of the window is used, "" where they are.
     """
 
     prepared: Prepared
@@ -34,6 +35,7 @@ class Evidence:
     features: Sequence[Feature]
     loss_dependence: float
     segments: Mapping[str, Mapping[str, Group]]
+    invalid: str = ""
 
 
 def text(value: float | None) -> str:

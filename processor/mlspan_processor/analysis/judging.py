@@ -6,7 +6,7 @@ performance without labels, quality.realised with them.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -42,9 +42,11 @@ class Context:
 
     Attributes:
         features: all of them, those that cannot be compared with their reason.
-        metric_reasons: why a metric of probabilities cannot be had in this file.
+        scores_reason: why a metric of probabilities cannot be had.
         no_estimate: why nothing is estimated, "" where it is.
         custom: the user's own metrics.
+        predictions_reason: why no other metric can be had, where predictions follow from probabilities.
+        invalid: why no probability of this window is used, "" where they are.
     """
 
     features: tuple[Feature, ...]
@@ -52,6 +54,18 @@ class Context:
     scores_reason: str = ""
     no_estimate: str = ""
     custom: CustomMetrics | None = None
+    predictions_reason: str = ""
+    invalid: str = ""
+
+    def without_scores(self, reason: str, derived: bool) -> "Context":
+        """That of a window whose probabilities are not used; `derived`: predictions follow from them."""
+        return replace(
+            self,
+            scores_reason=reason,
+            no_estimate=self.no_estimate or reason,
+            predictions_reason=reason if derived else "",
+            invalid=reason,
+        )
 
 
 def judge_window(
@@ -103,6 +117,7 @@ def judge_window(
         context.features,
         max(prepared.loss_dependence, loss_dependence(everything)) if context.has_model else 1.0,
         segments,
+        context.invalid,
     )
     return Window(
         start=start,
@@ -202,8 +217,8 @@ def _metrics(
         reasons = []
         if value is None:
             why = because(real.reason if real is not None else "it is not measured")
-            if context.scores_reason and name in OF_SCORES:
-                why = because(context.scores_reason)
+            if told := context.scores_reason if name in OF_SCORES else context.predictions_reason:
+                why = because(told)
             reasons.append(f"realised: {why}")
         if number(estimate.value) is None:
             reasons.append(f"estimated: {estimate.reason}")

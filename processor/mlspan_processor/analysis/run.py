@@ -137,6 +137,7 @@ class _Run:
         pairs = self._roles[0].probabilities or self._roles[1].probabilities
         model = model_of(self._task, first, second, pairs)
         truths = answered(first, model, self._before.name), answered(second, model, self._now.name)
+        before_reason = truths[0].drop_invalid(self._before.name)
         kept = []
         for answers, truth, source in zip((first, second), truths, (self._before, self._now), strict=True):
             kept.append(once(answers, truth, source.name, notes))
@@ -159,16 +160,18 @@ class _Run:
             model.task is not None,
             self._custom,
         )
-        context = self._context(model, truths)
+        context = self._context(model, truths, before_reason)
         spans = [window.rows for window in windows.windows]
         read = chosen(spans, len(self._encoder.names), SEED)
         found: list[Window | None] = [None] * len(spans)
         told = self._told("judging", self._now)
         for index, cells in cells_of_groups(self._now, self._encoder, read, second.rows, told):
             span = windows.windows[index]
+            reason = truths[1].drop_invalid("the window", span.rows)
+            here = context.without_scores(reason, truths[1].derived) if reason else context
             found[index] = judge_window(
                 prepared,
-                context,
+                here,
                 make.sample(second, truths[1], segments[1], read[index], cells),
                 make.sample(second, truths[1], segments[1], span.rows, None),
                 moment(span.start, windows.timed),
@@ -203,8 +206,8 @@ class _Run:
 
         return more
 
-    def _context(self, model: Model, truths: tuple[Answered, Answered]) -> Context:
-        reason = truths[1].scores_reason or truths[0].scores_reason
+    def _context(self, model: Model, truths: tuple[Answered, Answered], invalid: str) -> Context:
+        reason = truths[1].scores_reason or truths[0].scores_reason or invalid
         no_estimate = ""
         if model.task is not None and np.isnan(truths[0].labels).all():
             no_estimate = "undecidable, because the reference has no labels"

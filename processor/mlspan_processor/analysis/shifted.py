@@ -153,6 +153,8 @@ def _quality(
     if not (missing or unseen or gone or silent):
         return None
     parts = [f"{one.now:.1%} of the rows have no {one.name}, was {one.before:.1%}" for one in silent[:_NAMED]]
+    if silent and evidence.invalid:
+        parts.append(evidence.invalid.removeprefix("undecidable, because "))
     parts += [f"{one.name}: {one.reason.removeprefix('undecidable, because ')}" for one in gone[:_NAMED]]
     names = [one.name for one in silent] + [one.name for one in gone]
     judged, profiles = evidence.judged, evidence.prepared.profiles

@@ -5,9 +5,8 @@ file its Answered rows; those of several outputs are made by outputs.py. Classes
 scikit-learn sorts them; the positive one of two is the last, or the one that the only probability column is named for.
 Values that mean the same (1, 1.0, "1", True) are the same class.
 
-Odd values: a probability outside [0, 1], or of a row that does not sum to 1 (within 0.01), is not used; where more than
-a tenth of a file's are such, none is. A label or prediction of a class that two-class references do not know is not
-used. Both are counted in the notes.
+Odd values: a probability outside [0, 1], or of a row that does not sum to 1 (within 0.01), is not used. A label or
+prediction of a class that two-class references do not know is not used. Both are counted in the notes.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan_processor.analysis.answered import EDGE, MAX_INVALID, Answered, Model
+from mlspan_processor.analysis.answered import Answered, Model, Scores, valid
 from mlspan_processor.analysis.answers import Answers
 from mlspan_processor.analysis.errors import AnalysisError
 from mlspan_processor.analysis.outputs import answered_outputs, model_of_outputs
@@ -27,7 +26,6 @@ from mlspan_processor.sample import Task
 MAX_CLASSES: Final = 1000
 MOST_CLASSES_OF_NUMBERS: Final = 100
 """More different whole numbers than this are a quantity, not classes."""
-SUM_TOLERANCE: Final = 0.01
 CHOICES: Final = ("binary", "multiclass", "multilabel", "regression")
 
 
@@ -84,12 +82,15 @@ def answered(answers: Answers, model: Model, name: str) -> Answered:
     notes: list[str] = []
     labels = _indices(answers.label, model.classes, f"{name}: labels", notes, answers.rows)
     predictions = _indices(answers.prediction, model.classes, f"{name}: predictions", notes, answers.rows)
-    scores, reason = _scores(answers, model, name, notes)
-    if answers.prediction is None and scores is not None:
+    found = _scores(answers, model, name, notes)
+    if found is None:
+        return Answered(predictions, labels, None, "no probabilities", notes)
+    scores, derived = found.values, answers.prediction is None
+    if derived:
         known = ~np.isnan(scores).any(axis=1)
         best = scores[:, 0] > 0.5 if scores.shape[1] == 1 else np.nan_to_num(scores).argmax(axis=1)
         predictions = np.where(known, best.astype(np.float64), np.nan)
-    return Answered(predictions, labels, scores, reason, notes)
+    return Answered(predictions, labels, scores, "", notes, found.invalid, found.how, derived)
 
 
 def _checked(task: str | None) -> Task | None:
@@ -222,35 +223,20 @@ def _indices(raw: Raw | None, classes: Sequence[str], what: str, notes: list[str
     return values
 
 
-def _scores(answers: Answers, model: Model, name: str, notes: list[str]) -> tuple[NDArray[np.float32] | None, str]:
+def _scores(answers: Answers, model: Model, name: str, notes: list[str]) -> Scores | None:
     given = answers.probabilities
     if given is None:
-        return None, "no probabilities"
+        return None
     n_classes = len(model.classes)
     width = given.shape[1]
     places = [_place(one, model.classes) if one else i for i, one in enumerate(answers.classes)]
     if len(set(places)) < len(places):
         twice = next(one for i, one in enumerate(answers.classes) if places[i] in places[:i])
         raise AnalysisError(f'--probability names the class "{twice}" twice; must name a column for each class')
+    found = valid(given, width > 1, name, notes)
     if width == 1:
-        scores, complete = given, False
-    else:
-        scores = np.zeros((answers.rows, n_classes), np.float32)
-        scores[:, places] = given
-        complete = True
-    missing = np.isnan(given).any(axis=1)
-    with np.errstate(invalid="ignore"):
-        outside = ((given < -EDGE) | (given > 1 + EDGE)).any(axis=1)
-        uneven = np.abs(given.sum(axis=1) - 1) > SUM_TOLERANCE if complete else np.zeros(answers.rows, bool)
-    wrong = (outside | uneven) & ~missing
-    if wrong.any():
-        share = float(wrong.sum() / max(1, (~missing).sum()))
-        what = "lie outside [0, 1]" if outside.any() else "do not sum to 1"
-        if share > MAX_INVALID:
-            return None, f"undecidable, because {share:.0%} of the probabilities of {name} {what}"
-        notes.append(f"{name}: probabilities that {what} are not used: {int(wrong.sum()):,} of {answers.rows:,} rows")
-    scores = np.clip(scores, 0.0, 1.0)
-    scores[missing | wrong] = np.nan
-    if n_classes == 2 and scores.shape[1] == 2:
-        scores = scores[:, 1:]
-    return scores, ""
+        return found
+    scores = np.zeros((answers.rows, n_classes), np.float32)
+    scores[:, places] = found.values
+    scores[np.isnan(found.values[:, 0])] = np.nan
+    return found._replace(values=scores[:, 1:] if n_classes == 2 else scores)
