@@ -232,3 +232,25 @@ def test_many_categories_are_no_trouble() -> None:
 
     found = Estimator.fit(world(3000, 1)).estimate(world(500, 2))
     assert found["accuracy"].value is not None
+
+
+def test_averages_are_over_the_references_classes() -> None:
+    """A class that only the model knows counts in the estimate as little as in the reference, even if predicted."""
+
+    def with_another_class(one: Sample) -> Sample:
+        assert one.scores is not None
+        scores = np.column_stack([1 - one.scores, one.scores, np.zeros(len(one))])
+        return replace(one, task="multiclass", classes=("a", "b", "c"), scores=scores)
+
+    reference, window = with_another_class(binary(1000, 1)), with_another_class(binary(500, 2))
+    predictions = window.predictions.copy()
+    predictions[0] = 2.0
+    fitted = Estimator.fit(reference)
+    before = _realised(reference)
+    for one in (window, replace(window, predictions=predictions)):
+        found = fitted.estimate(one)
+        for name in ("f1", "precision", "recall", "roc_auc"):
+            low, value = found[name].low, found[name].value
+            assert value == pytest.approx(before[name], abs=0.05)
+            assert low is not None
+            assert low > before[name] - 0.1
