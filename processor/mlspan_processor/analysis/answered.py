@@ -27,11 +27,30 @@ class Model:
         task: None when neither label, prediction nor probability is known.
         classes: texts; the outputs' names for multilabel; () for regression.
         inferred: sentences on what was not said but concluded.
+        strange: classes that only the current file's labels have.
     """
 
     task: Task | None
     classes: tuple[str, ...]
     inferred: tuple[str, ...] = ()
+    strange: tuple[str, ...] = ()
+
+
+class Unused(NamedTuple):
+    """What of a window's answers cannot be used.
+
+    Attributes:
+        probabilities: why none of them is, "undecidable, because …"; "" where they are.
+        derived: whether the predictions follow from the probabilities.
+        strange: labels of classes that neither the reference nor the model knows, of so many `labels`.
+        classes: which these are, for people.
+    """
+
+    probabilities: str = ""
+    derived: bool = False
+    strange: int = 0
+    labels: int = 0
+    classes: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +66,8 @@ class Answered:
         invalid: (n,) rows whose probabilities are invalid; None for no row.
         invalid_how: what they do, "lie outside [0, 1]".
         derived: whether the predictions follow from the probabilities.
+        strange: (n,) rows whose label is of a class that neither the reference nor the model knows; None for no row.
+        strange_classes: which these are, for people.
     """
 
     predictions: NDArray[np.float64]
@@ -57,6 +78,17 @@ class Answered:
     invalid: NDArray[np.bool_] | None = None
     invalid_how: str = ""
     derived: bool = False
+    strange: NDArray[np.bool_] | None = None
+    strange_classes: str = ""
+
+    def unused(self, rows: NDArray[np.intp]) -> Unused:
+        """What of a window cannot be used; gives up its probabilities where too many of them are invalid."""
+        why = self.drop_invalid("the window", rows)
+        if self.strange is None:
+            return Unused(why, self.derived)
+        strange = self.strange[rows]
+        labels = int((strange | ~np.isnan(self.labels[rows])).sum())
+        return Unused(why, self.derived, int(strange.sum()), labels, self.strange_classes)
 
     def drop_invalid(self, whose: str, rows: "NDArray[np.intp] | slice" = slice(None)) -> str:
         """Give up the probabilities of these rows where more than `MAX_INVALID` of them are invalid, and say why."""

@@ -127,6 +127,11 @@ def once(answers: Answers, answered: Answered, name: str, notes: list[str]) -> N
     taken[groups] = labels[labelled[at]]
     differ = labels[labelled] != taken[which[labelled]]
     conflicting = int((differ if differ.ndim == 1 else differ.any(axis=1)).sum())
+    if answered.strange is not None:
+        strange = answered.strange[known]
+        kept_strange = np.bincount(which, strange) > 0
+        kept_strange[groups] = strange[labelled[at]]
+        answered.strange[known[first]] = kept_strange
     answered.labels = answered.labels.copy()
     answered.labels[known[first]] = taken
     notes.append(

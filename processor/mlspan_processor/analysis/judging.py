@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlspan_processor.analysis.alerts import alerts_of
 from mlspan_processor.analysis.answer_profiles import ROLES, Answer
+from mlspan_processor.analysis.answered import Unused
 from mlspan_processor.analysis.encode import Feature
 from mlspan_processor.analysis.evidence import Evidence
 from mlspan_processor.analysis.levels import COLUMNS_LEVEL
@@ -46,7 +47,6 @@ class Context:
         no_estimate: why nothing is estimated, "" where it is.
         custom: the user's own metrics.
         predictions_reason: why no other metric can be had, where predictions follow from probabilities.
-        invalid: why no probability of this window is used, "" where they are.
     """
 
     features: tuple[Feature, ...]
@@ -55,31 +55,39 @@ class Context:
     no_estimate: str = ""
     custom: CustomMetrics | None = None
     predictions_reason: str = ""
-    invalid: str = ""
 
-    def without_scores(self, reason: str, derived: bool) -> "Context":
-        """That of a window whose probabilities are not used; `derived`: predictions follow from them."""
+    def of(self, unused: Unused) -> "Context":
+        """That of one window."""
+        if not unused.probabilities:
+            return self
         return replace(
             self,
-            scores_reason=reason,
-            no_estimate=self.no_estimate or reason,
-            predictions_reason=reason if derived else "",
-            invalid=reason,
+            scores_reason=unused.probabilities,
+            no_estimate=self.no_estimate or unused.probabilities,
+            predictions_reason=unused.probabilities if unused.derived else "",
         )
 
 
 def judge_window(
-    prepared: Prepared, context: Context, sample: Sample, everything: Sample, start: Moment, end: Moment
+    prepared: Prepared,
+    context: Context,
+    unused: Unused,
+    sample: Sample,
+    everything: Sample,
+    start: Moment,
+    end: Moment,
 ) -> Window:
     """Judge one window.
 
     Args:
         prepared: the reference.
         context: see Context.
+        unused: what of its answers cannot be used.
         sample: the window's rows with their features, a uniform sample of very many.
         everything: all of its rows, without features.
         start, end: of the window.
     """
+    context = context.of(unused)
     counts = prepared.counts(sample)
     judged = _columns(prepared, sample, counts)
     fewer = _fewer(sample)
@@ -117,7 +125,7 @@ def judge_window(
         context.features,
         max(prepared.loss_dependence, loss_dependence(everything)) if context.has_model else 1.0,
         segments,
-        context.invalid,
+        unused,
     )
     return Window(
         start=start,

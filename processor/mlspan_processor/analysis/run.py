@@ -167,11 +167,11 @@ class _Run:
         told = self._told("judging", self._now)
         for index, cells in cells_of_groups(self._now, self._encoder, read, second.rows, told):
             span = windows.windows[index]
-            reason = truths[1].drop_invalid("the window", span.rows)
-            here = context.without_scores(reason, truths[1].derived) if reason else context
+            unused = truths[1].unused(span.rows)
             found[index] = judge_window(
                 prepared,
-                here,
+                context,
+                unused,
                 make.sample(second, truths[1], segments[1], read[index], cells),
                 make.sample(second, truths[1], segments[1], span.rows, None),
                 moment(span.start, windows.timed),

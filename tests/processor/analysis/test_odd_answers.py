@@ -173,3 +173,34 @@ def test_a_segment_that_is_called_as_the_rest_is() -> None:
     assert groups["other values"].rows == len(CURRENT) - sum(
         one.rows for key, one in groups.items() if key != "other values"
     )
+
+
+def test_labels_of_classes_that_nobody_knows_are_told() -> None:
+    """Each window of which many are such says so, whichever row of an id has them; three among a thousand are quiet."""
+    strange = CURRENT.assign(y=CURRENT.y.map({0: "x", 1: "y"}))
+    [alert] = alerts(REFERENCE, strange)
+    assert (alert.kind, alert.severity, alert.subject) == ("data_quality", "critical", "label")
+    told = 'of the labels are of classes that neither the reference nor the model knows ("x", "y")'
+    assert alert.message == f"100.0% {told}"
+    later = [pd.concat([one.assign(y=None, i=one.index), one.assign(i=one.index)]) for one in (REFERENCE, strange)]
+    assert [one.message for one in alerts(*later, id="i")] == [alert.message]
+    some = CURRENT.assign(y=np.where(CURRENT.index < 100, "z", CURRENT.y.astype(str)))
+    first, second = analyze(reference=REFERENCE, current=some, every="500rows", **ROLES).windows
+    assert [(one.kind, one.severity, one.value) for one in first.alerts] == [("data_quality", "warning", 0.2)]
+    assert second.alerts == ()
+    assert alerts(REFERENCE, CURRENT.assign(y=np.where(CURRENT.index < 3, "z", CURRENT.y.astype(str)))) == []
+
+
+def test_labels_that_a_model_of_several_classes_does_not_know() -> None:
+    """Where the reference has no labels, its predictions say what is known; rare classes that come late are quiet."""
+    said = [one.assign(said=one.c, y=one.c) for one in (REFERENCE, CURRENT)]
+    strange = said[1].assign(y=said[1].c.str.replace("b", "x"))
+    [alert] = alerts(said[0].drop(columns="y"), strange, label="y", prediction="said", probability=())
+    assert alert.message.endswith('that neither the reference nor the model knows ("x")')
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        rare = [
+            pd.DataFrame({"y": 1000 + rng.zipf(1.7, n).clip(max=500), "said": 1001}).astype(str) for n in (1000, 500)
+        ]
+        found = analyze(reference=rare[0], current=rare[1], label="y", prediction="said").windows[0].alerts
+        assert "data_quality" not in {one.kind for one in found}
