@@ -204,3 +204,30 @@ def test_labels_that_a_model_of_several_classes_does_not_know() -> None:
         ]
         found = analyze(reference=rare[0], current=rare[1], label="y", prediction="said").windows[0].alerts
         assert "data_quality" not in {one.kind for one in found}
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ([True, False], [1, 0]),
+        ([1, 0], [True, False]),
+        ([1, 0], ["1.0", "0.0"]),
+        (["1.0", "0.0"], [1.0, 0.0]),
+        (["true", "false"], [True, False]),
+    ],
+)
+def test_segments_of_unlike_types_are_matched(before: list[Any], now: list[Any]) -> None:
+    """1, 1.0, "1.0" and true are one value, named as in the reference; each has its reference's figures beside."""
+    both = [one.assign(s=np.resize(values, len(one))) for one, values in ((REFERENCE, before), (CURRENT, now))]
+    [window] = analyze(reference=both[0], current=both[1], segment="s", **ROLES).windows
+    assert set(window.segments["s"]) == set(map(str, before))
+    for group in window.segments["s"].values():
+        assert group.rows == 500
+        assert group.metrics["accuracy"].reference is not None
+
+
+def test_segments_of_texts_are_what_they_say() -> None:
+    """Versions 1 and 1.0 are two where both files have texts."""
+    both = [one.assign(s=np.resize(["1", "1.0"], len(one))) for one in (REFERENCE, CURRENT)]
+    [window] = analyze(reference=both[0], current=both[1], segment="s", **ROLES).windows
+    assert [one.rows for one in window.segments["s"].values()] == [500, 500]
