@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan_processor.sample import Task
+from mlspan_processor.analysis.answers import Probabilities
+from mlspan_processor.sample import EPSILON, Task
 
 MAX_INVALID: Final = 0.1
 """Share of invalid probabilities (outside [0, 1], or of a row that does not sum to 1) above which none of a window's,
@@ -60,7 +61,7 @@ class Answered:
     Attributes:
         predictions, labels: (n,) float64 class indices or numbers, NaN where there is none; (n, n_outputs) of 0 and 1,
             NaN rows, for multilabel.
-        scores: (n, 1) or (n, n_classes) float32, NaN rows where there are none; None without.
+        scores: (n, 1) or (n, n_classes) probabilities, NaN rows where there are none; None without.
         scores_reason: why there are none although there are columns.
         notes: what was left out, for people.
         invalid: (n,) rows whose probabilities are invalid; None for no row.
@@ -72,7 +73,7 @@ class Answered:
 
     predictions: NDArray[np.float64]
     labels: NDArray[np.float64]
-    scores: NDArray[np.float32] | None
+    scores: Probabilities | None
     scores_reason: str = ""
     notes: list[str] = field(default_factory=list)
     invalid: NDArray[np.bool_] | None = None
@@ -80,6 +81,11 @@ class Answered:
     derived: bool = False
     strange: NDArray[np.bool_] | None = None
     strange_classes: str = ""
+
+    @property
+    def epsilon(self) -> float:
+        """What the log loss clips the probabilities to, by their type."""
+        return EPSILON if self.scores is None else float(np.finfo(self.scores.dtype).eps)
 
     def unused(self, rows: NDArray[np.intp]) -> Unused:
         """What of a window cannot be used; gives up its probabilities where too many of them are invalid."""
@@ -108,12 +114,12 @@ class Scores(NamedTuple):
     """(n, width) probabilities, NaN rows where there are none that can be used; which rows (n,) have invalid ones, and
     what these do, "lie outside [0, 1]"."""
 
-    values: NDArray[np.float32]
+    values: Probabilities
     invalid: NDArray[np.bool_]
     how: str
 
 
-def valid(given: NDArray[np.float32], complete: bool, name: str, notes: list[str]) -> Scores:
+def valid(given: Probabilities, complete: bool, name: str, notes: list[str]) -> Scores:
     """The probabilities that can be used.
 
     Args:

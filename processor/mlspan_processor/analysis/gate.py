@@ -224,6 +224,7 @@ def _sample(model: Model, answers: Answers, truth: Answered, rows: NDArray[np.in
         labels=truth.labels[rows],
         scores=None if truth.scores is None else truth.scores[rows].astype(np.float64),
         weights=np.ones(len(rows)) if answers.weights is None else answers.weights[rows],
+        epsilon=truth.epsilon,
     )
 
 

@@ -3,7 +3,7 @@
     open → which column is what → answers of all rows → task and classes → windows → the reference's features
          → each window's features, judged as they are complete → incidents over the windows
 
-Memory: answers of all rows (8 to 40 bytes each; 20 an output of a multilabel model), at most 200,000 reference rows
+Memory: answers of all rows (8 to 40 bytes each; 24 an output of a multilabel model), at most 200,000 reference rows
 with features, and the windows that are open at once: one, where the file is in the order of its windows.
 """
 
@@ -245,6 +245,7 @@ class _Samples:
             labels=truth.labels[rows],
             scores=None if truth.scores is None else truth.scores[rows].astype(np.float64),
             weights=np.ones(len(rows)) if answers.weights is None else answers.weights[rows],
+            epsilon=truth.epsilon,
             times=None if answers.times is None else answers.times[rows],
             segments={name: Segment(one.codes[rows], one.labels) for name, one in segments.items()},
         )

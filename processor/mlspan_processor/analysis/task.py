@@ -252,7 +252,7 @@ def _scores(answers: Answers, model: Model, name: str, notes: list[str]) -> Scor
     found = valid(given, width > 1, name, notes)
     if width == 1:
         return found
-    scores = np.zeros((answers.rows, n_classes), np.float32)
+    scores = np.zeros((answers.rows, n_classes), given.dtype)
     scores[:, places] = found.values
     scores[np.isnan(found.values[:, 0])] = np.nan
     return found._replace(values=scores[:, 1:] if n_classes == 2 else scores)

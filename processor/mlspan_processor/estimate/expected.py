@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan_processor.estimate.base import Floats, Integers, Rows
+from mlspan_processor.sample import EPSILON
 
 METRICS: Final = ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier")
 DRAWS: Final = 100
-_EPSILON: Final = float(np.finfo(np.float32).eps)
 
 
 class Averaged(NamedTuple):
@@ -53,7 +53,7 @@ class Figures:
         self._total = float(rows.weights.sum())
         self._predicted = np.zeros((len(rows), self._k))
         self._predicted[np.arange(len(rows)), rows.predictions] = rows.weights
-        self._losses = -np.log(np.clip(rows.scores, _EPSILON, 1 - _EPSILON))
+        self._losses = -np.log(np.clip(rows.scores, rows.epsilon, 1 - rows.epsilon))
         halves = rows.scores**2
         # Of a row of class y: half the sum of (p_k - [k = y])².
         self._briers = (halves.sum(axis=1, keepdims=True) - 2 * rows.scores + 1) / 2
@@ -99,7 +99,7 @@ class Figures:
             # A row is never its own pair.
             alone = float(positive @ (negative * 1.0)) if len(p) else 0.0
             pairs = float(positive.sum() * negative.sum()) - alone
-            if pairs > _EPSILON and self._averaged.labelled[k]:
+            if pairs > EPSILON and self._averaged.labelled[k]:
                 areas.append((order.below(positive, negative) - alone / 2) / pairs)
         return float(np.mean(areas)) if areas else float("nan")
 
