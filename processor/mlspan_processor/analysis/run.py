@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlspan_processor.analysis.answered import Answered, Model
 from mlspan_processor.analysis.answers import Answers, read_answers
-from mlspan_processor.analysis.encode import Encoder, Feature, comparable, schema_texts
+from mlspan_processor.analysis.encode import Encoder, Feature, comparable, in_range, schema_texts
 from mlspan_processor.analysis.every import once, parse_every, plan
 from mlspan_processor.analysis.incidents import incidents_of
 from mlspan_processor.analysis.judging import Context, judge_window
@@ -152,6 +152,7 @@ class _Run:
         [drawn] = chosen(groups, len(self._encoder.names), SEED, MAX_ROWS)
         told = self._told("reading the reference's features", self._before)
         [(_, cells)] = cells_of_groups(self._before, self._encoder, [drawn], first.rows, told)
+        self._known = in_range(self._known, self._encoder.names, cells)
         make = _Samples(model, self._encoder)
         prepared = prepare(
             make.sample(first, truths[0], segments[0], drawn, cells),

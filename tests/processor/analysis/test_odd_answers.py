@@ -154,6 +154,17 @@ def test_more_infinities_than_in_the_reference_are_told() -> None:
         assert analyze(reference=ratios(rng, 2000, share=before), current=ratios(rng, 1000, share=now)).alerted
 
 
+def test_numbers_that_are_all_beyond_float32_are_not_compared() -> None:
+    """They would all be one infinity, and any shift of them none: the reason says so, and nothing is claimed."""
+    x, z = np.random.default_rng(0).normal(10, 1, (2, 2000))
+    for scale in (1e300, np.inf):
+        for now in (x * scale, x * scale * 3, x):
+            [window] = analyze(reference={"x": x * scale, "z": z}, current={"x": now, "z": z}).windows
+            found = window.features["x"]
+            assert (found.drifted, found.p_value, window.alerts) == (None, None, ())
+            assert found.reason.startswith("undecidable, because no number of the reference is within ±3.4e38")
+
+
 def ratios(rng: np.random.Generator, n: int, scale: float = 1.0, share: float = 0.15) -> dict[str, Any]:
     """A number that is infinite at times, and one that never is."""
     x = rng.normal(size=n) * scale
