@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 TASKS: Final[tuple[Task, ...]] = ("binary", "multiclass", "multilabel", "regression")
 
+EPSILON: Final = float(np.finfo(np.float32).eps)
+"""Probabilities are clipped to it and to 1 less it for the log loss, as scikit-learn does with float32, in which spans
+carry them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
@@ -46,6 +50,7 @@ class Sample:
         weights: (n_rows,) float64, how many rows each stands for.
         times: (n_rows,) int64 nanoseconds since the epoch, or None.
         segments: columns to cut by, by name.
+        epsilon: see EPSILON; float64's for probabilities that came as such.
     """
 
     task: Task
@@ -59,6 +64,7 @@ class Sample:
     weights: NDArray[np.float64]
     times: NDArray[np.int64] | None = None
     segments: Mapping[str, Segment] = field(default_factory=dict)
+    epsilon: float = EPSILON
 
     def __len__(self) -> int:
         return len(self.weights)

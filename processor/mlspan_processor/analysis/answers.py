@@ -22,6 +22,8 @@ from mlspan_processor.analysis.source import Source
 
 Progress = Callable[[int], None]
 """Called with the rows read since the last call."""
+Probabilities = NDArray[np.floating[Any]]
+"""float32 where a file has them as that, else float64."""
 
 
 class Outputs(Protocol):
@@ -42,7 +44,7 @@ class Answers:
         rows: of the file.
         label, prediction, version: or None.
         labels, predictions: of several outputs, or None.
-        probabilities: (n_rows, n_columns) float32, or None; `classes` the class that each column was named for.
+        probabilities: (n_rows, n_columns), or None; `classes` the class that each column was named for.
         times: (n_rows,) int64 nanoseconds since the epoch, `NO_TIME` where there is none; or None.
         ids: (n_rows,) int64, equal for equal ids, -1 where missing; or None.
         segments: by name.
@@ -55,7 +57,7 @@ class Answers:
     version: Raw | None = None
     labels: Outputs | None = None
     predictions: Outputs | None = None
-    probabilities: NDArray[np.float32] | None = None
+    probabilities: Probabilities | None = None
     classes: tuple[str, ...] = ()
     times: NDArray[np.int64] | None = None
     ids: NDArray[np.int64] | None = None
@@ -170,12 +172,13 @@ def _text_times(column: Any, name: str) -> NDArray[np.int64]:
     return stamps[found.codes]
 
 
-def _probabilities(column: Any, name: str) -> NDArray[np.float32]:
+def _probabilities(column: Any, name: str) -> Probabilities:
     found = raw(column, name)
     values = found.values()
     if found.numbers is None and np.isnan(values).mean() > found.missing().mean() + 0.5:
         raise AnalysisError(f'--probability "{name}" holds texts; must hold numbers')
-    return values.astype(np.float32)
+    short = pa.types.is_float32(column.type) or pa.types.is_float16(column.type)
+    return values.astype(np.float32) if short else values
 
 
 def _ids(column: Any) -> tuple[NDArray[np.int64], Any]:

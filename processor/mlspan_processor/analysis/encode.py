@@ -7,7 +7,7 @@ most 10,000 remembered of one column.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +22,8 @@ from mlspan_processor.analysis.source import Source
 MAX_TEXTS: Final = 10_000
 _PARSED: Final = 0.5
 """Share of a text column's values that must read as numbers for it to be taken as numbers."""
+
+_BEYOND: Final = "undecidable, because no number of the reference is within ±3.4e38, which is all that float32 holds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,23 @@ class Encoder:
             if code and len(remembered) < MAX_TEXTS:
                 remembered.setdefault(int(code), str(label))
         return np.asarray(table[places])
+
+
+def in_range(features: Sequence[Feature], names: Sequence[str], cells: NDArray[np.uint32]) -> list[Feature]:
+    """The features; those of which no number of the reference is one that float32 holds cannot be compared.
+
+    Args:
+        features: all of them.
+        names: of those that were read.
+        cells: (n_names, n_rows) of the reference.
+    """
+    beyond = set()
+    for feature in features:
+        if not feature.reason and feature.type == NUMERIC:
+            values = cells[names.index(feature.name)].view(np.float32)
+            if np.isinf(values).any() and not np.isfinite(values).any():
+                beyond.add(feature.name)
+    return [replace(one, reason=_BEYOND) if one.name in beyond else one for one in features]
 
 
 def numbers(column: Any) -> NDArray[np.float32]:

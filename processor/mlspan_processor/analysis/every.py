@@ -19,8 +19,10 @@ from mlspan_processor.analysis.answers import NO_TIME, Answers
 from mlspan_processor.analysis.errors import AnalysisError
 
 MAX_WINDOWS: Final = 100_000
+MAX_DAYS: Final = 36_500
+"""Of a duration: starts and ends of windows stay within what a time can be."""
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_EVERY: Final = re.compile(r"(\d+)\s*(rows?|[smhdw])")
+_EVERY: Final = re.compile(r"(\d{1,18})\s*(rows?|[smhdw])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,11 @@ def parse_every(text: str | None) -> Every | None:
             f'--every "{text}": must be a number of rows ("1000rows") or a duration ("30m", "6h", "1d")'
         )
     number, unit = int(found[1]), found[2]
-    return Every(rows=number) if unit.startswith("row") else Every(ns=number * _SECONDS[unit] * 1_000_000_000)
+    if unit.startswith("row"):
+        return Every(rows=number)
+    if number * _SECONDS[unit] > MAX_DAYS * _SECONDS["d"]:
+        raise AnalysisError(f'--every "{text}": a duration must be at most a hundred years ("{MAX_DAYS}d")')
+    return Every(ns=number * _SECONDS[unit] * 1_000_000_000)
 
 
 def plan(answers: Answers, every: Every | None, kept: NDArray[np.bool_], name: str) -> Plan:
@@ -127,6 +133,11 @@ def once(answers: Answers, answered: Answered, name: str, notes: list[str]) -> N
     taken[groups] = labels[labelled[at]]
     differ = labels[labelled] != taken[which[labelled]]
     conflicting = int((differ if differ.ndim == 1 else differ.any(axis=1)).sum())
+    if answered.strange is not None:
+        strange = answered.strange[known]
+        kept_strange = np.bincount(which, strange) > 0
+        kept_strange[groups] = strange[labelled[at]]
+        answered.strange[known[first]] = kept_strange
     answered.labels = answered.labels.copy()
     answered.labels[known[first]] = taken
     notes.append(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mlspan_processor.analysis.answered import Unused
 from mlspan_processor.analysis.encode import Feature
 from mlspan_processor.analysis.prepared import Prepared
 from mlspan_processor.analysis.result import Group, Metric, Multivariate
@@ -22,6 +23,7 @@ class Evidence:
         counts: (n_cells,) of the window.
         loss_dependence: design effect of the losses, at least 1.
         segments: metrics by column and value.
+        unused: answers that cannot be used.
     """
 
     prepared: Prepared
@@ -34,6 +36,7 @@ class Evidence:
     features: Sequence[Feature]
     loss_dependence: float
     segments: Mapping[str, Mapping[str, Group]]
+    unused: Unused
 
 
 def text(value: float | None) -> str:

@@ -141,8 +141,6 @@ def _estimated_fall(evidence: Evidence, name: str, level: float) -> Fall | None:
     nearest, end = (metric.high, metric.reference_low) if up else (metric.low, metric.reference_high)
     if value is None or before is None or nearest is None or end is None:
         return None
-    if up and metric.low is not None and nearest - metric.low >= 1.0:
-        return None  # the band says nothing
     loss, tolerance = (before - value) if up else (value - before), smallest(name, before)
     unsure = abs(nearest - value) / Z95 * Z90
     if loss <= tolerance or loss <= unsure:

@@ -157,7 +157,10 @@ def compare_versions(
         rows = np.ones(answers[which].rows, bool) if data is None else _of_version(answers[which], str(name), version)
         if data is None:
             rows = once(answers[which], truths[which], sources[side].name, notes)
-        sides.append((answers[which], truths[which], np.flatnonzero(rows)))
+        used = np.flatnonzero(rows)
+        if reason := truths[which].drop_invalid(sources[side].name if data is None else str(name), used):
+            notes.append(f"{reason.removeprefix('undecidable, because ')}: none of them is used")
+        sides.append((answers[which], truths[which], used))
     first, second, paired = _paired(sides, notes)
     samples = _sample(model, *first), _sample(model, *second)
     if paired:
@@ -221,6 +224,7 @@ def _sample(model: Model, answers: Answers, truth: Answered, rows: NDArray[np.in
         labels=truth.labels[rows],
         scores=None if truth.scores is None else truth.scores[rows].astype(np.float64),
         weights=np.ones(len(rows)) if answers.weights is None else answers.weights[rows],
+        epsilon=truth.epsilon,
     )
 
 

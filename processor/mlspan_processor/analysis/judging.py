@@ -6,7 +6,7 @@ performance without labels, quality.realised with them.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlspan_processor.analysis.alerts import alerts_of
 from mlspan_processor.analysis.answer_profiles import ROLES, Answer
+from mlspan_processor.analysis.answered import Unused
 from mlspan_processor.analysis.encode import Feature
 from mlspan_processor.analysis.evidence import Evidence
 from mlspan_processor.analysis.levels import COLUMNS_LEVEL
@@ -42,9 +43,10 @@ class Context:
 
     Attributes:
         features: all of them, those that cannot be compared with their reason.
-        metric_reasons: why a metric of probabilities cannot be had in this file.
+        scores_reason: why a metric of probabilities cannot be had.
         no_estimate: why nothing is estimated, "" where it is.
         custom: the user's own metrics.
+        predictions_reason: why no other metric can be had, where predictions follow from probabilities.
     """
 
     features: tuple[Feature, ...]
@@ -52,20 +54,40 @@ class Context:
     scores_reason: str = ""
     no_estimate: str = ""
     custom: CustomMetrics | None = None
+    predictions_reason: str = ""
+
+    def of(self, unused: Unused) -> "Context":
+        """That of one window."""
+        if not unused.probabilities:
+            return self
+        return replace(
+            self,
+            scores_reason=unused.probabilities,
+            no_estimate=self.no_estimate or unused.probabilities,
+            predictions_reason=unused.probabilities if unused.derived else "",
+        )
 
 
 def judge_window(
-    prepared: Prepared, context: Context, sample: Sample, everything: Sample, start: Moment, end: Moment
+    prepared: Prepared,
+    context: Context,
+    unused: Unused,
+    sample: Sample,
+    everything: Sample,
+    start: Moment,
+    end: Moment,
 ) -> Window:
     """Judge one window.
 
     Args:
         prepared: the reference.
         context: see Context.
+        unused: what of its answers cannot be used.
         sample: the window's rows with their features, a uniform sample of very many.
         everything: all of its rows, without features.
         start, end: of the window.
     """
+    context = context.of(unused)
     counts = prepared.counts(sample)
     judged = _columns(prepared, sample, counts)
     fewer = _fewer(sample)
@@ -103,6 +125,7 @@ def judge_window(
         context.features,
         max(prepared.loss_dependence, loss_dependence(everything)) if context.has_model else 1.0,
         segments,
+        unused,
     )
     return Window(
         start=start,
@@ -202,8 +225,8 @@ def _metrics(
         reasons = []
         if value is None:
             why = because(real.reason if real is not None else "it is not measured")
-            if context.scores_reason and name in OF_SCORES:
-                why = because(context.scores_reason)
+            if told := context.scores_reason if name in OF_SCORES else context.predictions_reason:
+                why = because(told)
             reasons.append(f"realised: {why}")
         if number(estimate.value) is None:
             reasons.append(f"estimated: {estimate.reason}")

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan_processor.analysis.answered import EDGE, MAX_INVALID, Answered, Model
+from mlspan_processor.analysis.answered import Answered, Model, valid
 from mlspan_processor.analysis.answers import Answers
 from mlspan_processor.analysis.errors import AnalysisError
 from mlspan_processor.analysis.indicators import Indicators
@@ -72,38 +72,20 @@ def answered_outputs(answers: Answers, model: Model, name: str) -> Answered:
     nothing = np.full((answers.rows, len(outputs)), np.nan)
     labels = nothing if answers.labels is None else answers.labels.values(outputs, "label")
     said = nothing if answers.predictions is None else answers.predictions.values(outputs, "prediction")
-    scores, reason = _scores(answers, outputs, name, notes)
-    if answers.predictions is None and scores is not None:
-        known = ~np.isnan(scores)
-        said = np.where(known, scores > 0.5, np.nan)
+    given = answers.probabilities
+    order = [answers.classes.index(output) for output in outputs] if given is not None else []
+    found = None if given is None else valid(given[:, order], False, name, notes)
+    derived = answers.predictions is None
+    if derived and found is not None:
+        said = np.where(np.isnan(found.values), np.nan, found.values > 0.5)
     labels, said = (_whole(one, f"{name}: {what}", notes) for one, what in ((labels, "labels"), (said, "predictions")))
-    return Answered(said, labels, scores, reason, notes)
+    if found is None:
+        return Answered(said, labels, None, "no probabilities", notes)
+    return Answered(said, labels, found.values, "", notes, found.invalid, found.how, derived)
 
 
 def _single(reference: Answers, current: Answers, name: str) -> bool:
     return getattr(reference, name) is not None or getattr(current, name) is not None
-
-
-def _scores(
-    answers: Answers, outputs: Sequence[str], name: str, notes: list[str]
-) -> tuple[NDArray[np.float32] | None, str]:
-    """(n_rows, n_outputs) probabilities in the outputs' order, NaN rows where they cannot be used; or None and why."""
-    given = answers.probabilities
-    if given is None:
-        return None, "no probabilities"
-    scores = given[:, [answers.classes.index(output) for output in outputs]]
-    missing = np.isnan(scores).any(axis=1)
-    with np.errstate(invalid="ignore"):
-        wrong = ((scores < -EDGE) | (scores > 1 + EDGE)).any(axis=1) & ~missing
-    if wrong.any():
-        share = float(wrong.sum() / max(1, (~missing).sum()))
-        what = "lie outside [0, 1]"
-        if share > MAX_INVALID:
-            return None, f"undecidable, because {share:.0%} of the probabilities of {name} {what}"
-        notes.append(f"{name}: probabilities that {what} are not used: {int(wrong.sum()):,} of {answers.rows:,} rows")
-    scores = np.clip(scores, 0.0, 1.0)
-    scores[missing | wrong] = np.nan
-    return scores, ""
 
 
 def _whole(values: NDArray[np.float64], what: str, notes: list[str]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
     open → which column is what → answers of all rows → task and classes → windows → the reference's features
          → each window's features, judged as they are complete → incidents over the windows
 
-Memory: answers of all rows (8 to 40 bytes each; 20 an output of a multilabel model), at most 200,000 reference rows
+Memory: answers of all rows (8 to 40 bytes each; 24 an output of a multilabel model), at most 200,000 reference rows
 with features, and the windows that are open at once: one, where the file is in the order of its windows.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlspan_processor.analysis.answered import Answered, Model
 from mlspan_processor.analysis.answers import Answers, read_answers
-from mlspan_processor.analysis.encode import Encoder, Feature, comparable, schema_texts
+from mlspan_processor.analysis.encode import Encoder, Feature, comparable, in_range, schema_texts
 from mlspan_processor.analysis.every import once, parse_every, plan
 from mlspan_processor.analysis.incidents import incidents_of
 from mlspan_processor.analysis.judging import Context, judge_window
@@ -137,6 +137,7 @@ class _Run:
         pairs = self._roles[0].probabilities or self._roles[1].probabilities
         model = model_of(self._task, first, second, pairs)
         truths = answered(first, model, self._before.name), answered(second, model, self._now.name)
+        before_reason = truths[0].drop_invalid(self._before.name)
         kept = []
         for answers, truth, source in zip((first, second), truths, (self._before, self._now), strict=True):
             kept.append(once(answers, truth, source.name, notes))
@@ -151,6 +152,7 @@ class _Run:
         [drawn] = chosen(groups, len(self._encoder.names), SEED, MAX_ROWS)
         told = self._told("reading the reference's features", self._before)
         [(_, cells)] = cells_of_groups(self._before, self._encoder, [drawn], first.rows, told)
+        self._known = in_range(self._known, self._encoder.names, cells)
         make = _Samples(model, self._encoder)
         prepared = prepare(
             make.sample(first, truths[0], segments[0], drawn, cells),
@@ -159,16 +161,18 @@ class _Run:
             model.task is not None,
             self._custom,
         )
-        context = self._context(model, truths)
+        context = self._context(model, truths, before_reason)
         spans = [window.rows for window in windows.windows]
         read = chosen(spans, len(self._encoder.names), SEED)
         found: list[Window | None] = [None] * len(spans)
         told = self._told("judging", self._now)
         for index, cells in cells_of_groups(self._now, self._encoder, read, second.rows, told):
             span = windows.windows[index]
+            unused = truths[1].unused(span.rows)
             found[index] = judge_window(
                 prepared,
                 context,
+                unused,
                 make.sample(second, truths[1], segments[1], read[index], cells),
                 make.sample(second, truths[1], segments[1], span.rows, None),
                 moment(span.start, windows.timed),
@@ -203,8 +207,8 @@ class _Run:
 
         return more
 
-    def _context(self, model: Model, truths: tuple[Answered, Answered]) -> Context:
-        reason = truths[1].scores_reason or truths[0].scores_reason
+    def _context(self, model: Model, truths: tuple[Answered, Answered], invalid: str) -> Context:
+        reason = truths[1].scores_reason or truths[0].scores_reason or invalid
         no_estimate = ""
         if model.task is not None and np.isnan(truths[0].labels).all():
             no_estimate = "undecidable, because the reference has no labels"
@@ -242,6 +246,7 @@ class _Samples:
             labels=truth.labels[rows],
             scores=None if truth.scores is None else truth.scores[rows].astype(np.float64),
             weights=np.ones(len(rows)) if answers.weights is None else answers.weights[rows],
+            epsilon=truth.epsilon,
             times=None if answers.times is None else answers.times[rows],
             segments={name: Segment(one.codes[rows], one.labels) for name, one in segments.items()},
         )

@@ -2,7 +2,7 @@
 
 In: the segment columns of both files as read. Out: Segments with the same labels in both, and their metrics. Texts,
 booleans and whole numbers of at most 49 values are cut by value, the most frequent 49 of the reference, the rest as
-"other"; other numbers by the quartiles of the reference.
+"other"; other numbers by the quartiles of the reference. Values of unlike types are matched by what they mean.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ import numpy as np
 from mlspan_processor.analysis.answers import Answers
 from mlspan_processor.analysis.raw import Raw
 from mlspan_processor.analysis.result import Group, Metric, number
+from mlspan_processor.label_texts import class_texts
 from mlspan_processor.quality.names import because
 from mlspan_processor.sample import Sample, Segment
 from mlspan_processor.segments import fairness, figures
@@ -34,10 +35,11 @@ def segments_of(reference: Answers, current: Answers) -> tuple[dict[str, Segment
         first, second = reference.segments.get(name), current.segments.get(name)
         known = [one for one in (first, second) if one is not None]
         quantity = all(one.numbers is not None for one in known) and _is_quantity(known)
-        rule = _quartiles(known[0]) if quantity else _values(known)
+        edges = _quartiles(known[0]) if quantity else []
+        values = {} if quantity else _values(known)
         for raw, into in ((first, before), (second, now)):
             if raw is not None:
-                into[name] = _by_quartile(raw, rule) if quantity else _by_value(raw, rule)
+                into[name] = _by_quartile(raw, edges) if quantity else _by_value(raw, values, _unlike(known))
     return before, now
 
 
@@ -102,22 +104,34 @@ def _by_quartile(raw: Raw, edges: list[Any]) -> Segment:
     return Segment(codes, (f"up to {text[0]}", *middle, f"above {text[-1]}"))
 
 
-def _values(known: list[Raw]) -> list[str]:
-    """The values told apart: the most frequent of the reference, then of the current file."""
-    found: dict[str, None] = {}
+def _values(known: list[Raw]) -> dict[str, str]:
+    """The values told apart, by what they mean: the most frequent of the reference, then of the current file."""
+    found: dict[str, str] = {}
+    unlike = _unlike(known)
     for raw in known:
         codes, texts = raw.coded()
         counts = np.bincount(codes[codes >= 0], minlength=len(texts))
-        found.update(dict.fromkeys(texts[i] for i in np.argsort(-counts, kind="stable")[: MAX_VALUES + 1].tolist()))
+        for i in np.argsort(-counts, kind="stable")[: MAX_VALUES + 1].tolist():
+            found.setdefault(_meaning(texts[i], unlike), texts[i])
     if len(found) <= MAX_VALUES:
-        return list(found)
+        return found
     # A value of this name is none of the rest.
-    return [*list(found)[:MAX_VALUES], OTHER_VALUES if OTHER in found else OTHER]
+    rest = OTHER_VALUES if OTHER in found else OTHER
+    return dict([*list(found.items())[:MAX_VALUES], (rest, rest)])
 
 
-def _by_value(raw: Raw, values: list[str]) -> Segment:
+def _by_value(raw: Raw, values: dict[str, str], unlike: bool) -> Segment:
     codes, texts = raw.coded()
-    place = {text: i for i, text in enumerate(values)}
+    place = {meaning: i for i, meaning in enumerate(values)}
     other = MAX_VALUES if len(values) > MAX_VALUES else -1
-    table = np.array([*(place.get(text, other) for text in texts), -1], np.int32)
-    return Segment(table[codes], tuple(values))
+    table = np.array([*(place.get(_meaning(text, unlike), other) for text in texts), -1], np.int32)
+    return Segment(table[codes], tuple(values.values()))
+
+
+def _unlike(known: list[Raw]) -> bool:
+    """Whether the files have other types of values: then 1, 1.0, "1" and true are one, as for classes."""
+    return len({(raw.numbers is not None, raw.truth) for raw in known if not raw.missing().all()}) > 1
+
+
+def _meaning(text: str, unlike: bool) -> str:
+    return min(class_texts(text), key=len) if unlike else text

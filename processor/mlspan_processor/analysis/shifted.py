@@ -17,7 +17,10 @@ from mlspan_processor.analysis.encode import Feature
 from mlspan_processor.analysis.evidence import Evidence, p_text, text
 from mlspan_processor.analysis.result import Alert, Severity
 from mlspan_processor.drift.base import Floats
+from mlspan_processor.drift.judgement import Limits
+from mlspan_processor.drift.shares import risen
 
+_LIMITS: Final = Limits()
 _NAMED: Final = 5
 """Columns that a message names."""
 _MORE_SILENT: Final = 0.1
@@ -114,12 +117,13 @@ def _features(evidence: Evidence, moved: list[int]) -> Alert | None:
 
 
 class _Silent(NamedTuple):
-    """Predictions or probabilities that many more rows lack than in the reference."""
+    """Predictions or probabilities that many more rows lack than in the reference, or labels that say nothing."""
 
     name: str
     now: float
     before: float
     p: float
+    told: str
 
 
 def _silent(evidence: Evidence) -> list[_Silent]:
@@ -142,8 +146,26 @@ def _silent(evidence: Evidence) -> list[_Silent]:
         error = math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
         p = float(ndtr((before - now) / error)) if error > 0 else 0.0
         if p < _SILENT_LEVEL:
-            found.append(_Silent(prepared.profiles[j].name, now, before, p))
-    return found
+            name = prepared.profiles[j].name
+            found.append(_Silent(name, now, before, p, f"{now:.1%} of the rows have no {name}, was {before:.1%}"))
+    return found + _strange(evidence)
+
+
+def _strange(evidence: Evidence) -> list[_Silent]:
+    """Labels of classes that neither the reference nor the model knows: more than new rows always bring."""
+    prepared, unused = evidence.prepared, evidence.unused
+    share = unused.strange / max(1, unused.labels)
+    if unused.labels < _LIMITS.min_rows or share < _LIMITS.min_share:
+        return []
+    label = next((j for j, one in enumerate(prepared.answers, prepared.n_inputs) if one.role == "label"), None)
+    dependence = 1.0 if label is None else float(prepared.dependence[label])
+    known = prepared.sample.labels[~np.isnan(prepared.sample.labels)]
+    # Good's estimate of what is yet to be seen: the classes that were seen once.
+    once = int((np.unique(known, return_counts=True)[1] == 1).sum())
+    rows = len(known) or len(prepared.sample)
+    p = float(risen(unused.strange / dependence, unused.labels / dependence, once, rows))
+    told = f"{share:.1%} of the labels are of classes that neither the reference nor the model knows ({unused.classes})"
+    return [_Silent("label", share, 0.0, p, told)] if p < _SILENT_LEVEL else []
 
 
 def _quality(
@@ -152,7 +174,9 @@ def _quality(
     """Columns that are gone or changed, answers that are, shares of missing and of unseen values."""
     if not (missing or unseen or gone or silent):
         return None
-    parts = [f"{one.now:.1%} of the rows have no {one.name}, was {one.before:.1%}" for one in silent[:_NAMED]]
+    parts = [one.told for one in silent[:_NAMED]]
+    if silent and evidence.unused.probabilities:
+        parts.append(evidence.unused.probabilities.removeprefix("undecidable, because "))
     parts += [f"{one.name}: {one.reason.removeprefix('undecidable, because ')}" for one in gone[:_NAMED]]
     names = [one.name for one in silent] + [one.name for one in gone]
     judged, profiles = evidence.judged, evidence.prepared.profiles

@@ -5,9 +5,8 @@ file its Answered rows; those of several outputs are made by outputs.py. Classes
 scikit-learn sorts them; the positive one of two is the last, or the one that the only probability column is named for.
 Values that mean the same (1, 1.0, "1", True) are the same class.
 
-Odd values: a probability outside [0, 1], or of a row that does not sum to 1 (within 0.01), is not used; where more than
-a tenth of a file's are such, none is. A label or prediction of a class that two-class references do not know is not
-used. Both are counted in the notes.
+Odd values: a probability outside [0, 1], or of a row that does not sum to 1 (within 0.01), is not used. A label or
+prediction of a class that two-class references do not know is not used. Both are counted in the notes.
 """
 
 from collections.abc import Sequence
@@ -16,10 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan_processor.analysis.answered import EDGE, MAX_INVALID, Answered, Model
+from mlspan_processor.analysis.answered import Answered, Model, Scores, valid
 from mlspan_processor.analysis.answers import Answers
 from mlspan_processor.analysis.errors import AnalysisError
-from mlspan_processor.analysis.outputs import answered_outputs, model_of_outputs
+from mlspan_processor.analysis.outputs import Pairs, answered_outputs, model_of_outputs
 from mlspan_processor.analysis.raw import Raw
 from mlspan_processor.label_texts import class_texts
 from mlspan_processor.sample import Task
@@ -27,11 +26,10 @@ from mlspan_processor.sample import Task
 MAX_CLASSES: Final = 1000
 MOST_CLASSES_OF_NUMBERS: Final = 100
 """More different whole numbers than this are a quantity, not classes."""
-SUM_TOLERANCE: Final = 0.01
 CHOICES: Final = ("binary", "multiclass", "multilabel", "regression")
 
 
-def model_of(task: str | None, reference: Answers, current: Answers, pairs: Sequence[tuple[str, str]]) -> Model:
+def model_of(task: str | None, reference: Answers, current: Answers, pairs: Pairs) -> Model:
     """The task, given or inferred, and the classes.
 
     Args:
@@ -63,7 +61,7 @@ def model_of(task: str | None, reference: Answers, current: Answers, pairs: Sequ
     if reference.prediction is None and current.prediction is None and pairs:
         rule = "a probability above 0.5" if task == "binary" else "the largest probability"
         inferred.append(f"predictions: the class of {rule}")
-    return Model(_checked(task), classes, tuple(inferred))
+    return Model(_checked(task), classes, tuple(inferred), _strange(classes, known, current, pairs))
 
 
 def answered(answers: Answers, model: Model, name: str) -> Answered:
@@ -82,14 +80,21 @@ def answered(answers: Answers, model: Model, name: str) -> Answered:
             numbers.append(np.where(np.isfinite(values), values, np.nan))
         return Answered(numbers[1], numbers[0], None)
     notes: list[str] = []
-    labels = _indices(answers.label, model.classes, f"{name}: labels", notes, answers.rows)
-    predictions = _indices(answers.prediction, model.classes, f"{name}: predictions", notes, answers.rows)
-    scores, reason = _scores(answers, model, name, notes)
-    if answers.prediction is None and scores is not None:
+    labels, unknown = _indices(answers.label, model.classes, f"{name}: labels", notes, answers.rows)
+    predictions, _ = _indices(answers.prediction, model.classes, f"{name}: predictions", notes, answers.rows)
+    strange, which = None, _some([*unknown, *model.strange])
+    if which and answers.label is not None:
+        strange = np.isin(labels, [model.classes.index(one) for one in model.strange])
+        strange |= np.isnan(labels) & ~answers.label.missing()
+    found = _scores(answers, model, name, notes)
+    if found is None:
+        return Answered(predictions, labels, None, "no probabilities", notes, strange=strange, strange_classes=which)
+    scores, derived = found.values, answers.prediction is None
+    if derived:
         known = ~np.isnan(scores).any(axis=1)
         best = scores[:, 0] > 0.5 if scores.shape[1] == 1 else np.nan_to_num(scores).argmax(axis=1)
         predictions = np.where(known, best.astype(np.float64), np.nan)
-    return Answered(predictions, labels, scores, reason, notes)
+    return Answered(predictions, labels, scores, "", notes, found.invalid, found.how, derived, strange, which)
 
 
 def _checked(task: str | None) -> Task | None:
@@ -99,7 +104,7 @@ def _checked(task: str | None) -> Task | None:
     return None
 
 
-def _inferred(known: Sequence[Raw], pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
+def _inferred(known: Sequence[Raw], pairs: Pairs) -> tuple[str, str]:
     found = list(dict.fromkeys(text for raw in known for text in raw.distinct(MOST_CLASSES_OF_NUMBERS + 2)))
     kinds = len(_merged(found))
     if len(pairs) == 1:
@@ -147,7 +152,7 @@ def _in_unit(raw: Raw) -> bool:
     return bool(((finite >= 0) & (finite <= 1)).all())
 
 
-def _classes(task: str, known: Sequence[Raw], current: Answers, pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+def _classes(task: str, known: Sequence[Raw], current: Answers, pairs: Pairs) -> tuple[str, ...]:
     named = [name for name, _ in pairs if name]
     if named and len(named) != len(pairs):
         raise AnalysisError("name the class of each probability (CLASS=COL), or of none")
@@ -166,6 +171,15 @@ def _classes(task: str, known: Sequence[Raw], current: Answers, pairs: Sequence[
             f"{len(pairs)} probability columns for {len(found)} classes ({_some(found)}): name them, CLASS=COL"
         )
     return tuple(_sorted(found))
+
+
+def _strange(classes: Sequence[str], known: Sequence[Raw], current: Answers, pairs: Pairs) -> tuple[str, ...]:
+    """The classes of labels alone that neither the reference nor the model has."""
+    if len(classes) == 2 or (pairs and not pairs[0][0]):
+        return ()
+    said = [*known, *([] if current.prediction is None else [current.prediction])]
+    told = [text for raw in said for text in raw.distinct(MAX_CLASSES + 1)] + [name for name, _ in pairs]
+    return tuple(one for one in classes if _place(one, told) < 0)
 
 
 def _two(found: list[str], named: list[str]) -> tuple[str, ...]:
@@ -208,49 +222,37 @@ def _some(texts: Sequence[str]) -> str:
     return f"{shown}, …" if len(texts) > 5 else shown
 
 
-def _indices(raw: Raw | None, classes: Sequence[str], what: str, notes: list[str], rows: int) -> NDArray[np.float64]:
+def _indices(
+    raw: Raw | None, classes: Sequence[str], what: str, notes: list[str], rows: int
+) -> tuple[NDArray[np.float64], list[str]]:
+    """(n_rows,) class indices, NaN where there is none of these classes; and the texts that are of none."""
     if raw is None:
-        return np.full(rows, np.nan)
+        return np.full(rows, np.nan), []
     codes, texts = raw.coded()
     places = np.array([*(_place(text, classes) for text in texts), -1], np.float64)
     values = places[codes]
     values[values < 0] = np.nan
+    strange = [text for text, place in zip(texts, places.tolist(), strict=False) if place < 0]
     unknown = int((np.isnan(values) & ~raw.missing()).sum())
     if unknown:
-        strange = [text for text, place in zip(texts, places.tolist(), strict=False) if place < 0]
         notes.append(f"{what} of unknown classes ({_some(strange)}) are not used: {unknown:,} of {rows:,} rows")
-    return values
+    return values, strange
 
 
-def _scores(answers: Answers, model: Model, name: str, notes: list[str]) -> tuple[NDArray[np.float32] | None, str]:
+def _scores(answers: Answers, model: Model, name: str, notes: list[str]) -> Scores | None:
     given = answers.probabilities
     if given is None:
-        return None, "no probabilities"
+        return None
     n_classes = len(model.classes)
     width = given.shape[1]
     places = [_place(one, model.classes) if one else i for i, one in enumerate(answers.classes)]
     if len(set(places)) < len(places):
         twice = next(one for i, one in enumerate(answers.classes) if places[i] in places[:i])
         raise AnalysisError(f'--probability names the class "{twice}" twice; must name a column for each class')
+    found = valid(given, width > 1, name, notes)
     if width == 1:
-        scores, complete = given, False
-    else:
-        scores = np.zeros((answers.rows, n_classes), np.float32)
-        scores[:, places] = given
-        complete = True
-    missing = np.isnan(given).any(axis=1)
-    with np.errstate(invalid="ignore"):
-        outside = ((given < -EDGE) | (given > 1 + EDGE)).any(axis=1)
-        uneven = np.abs(given.sum(axis=1) - 1) > SUM_TOLERANCE if complete else np.zeros(answers.rows, bool)
-    wrong = (outside | uneven) & ~missing
-    if wrong.any():
-        share = float(wrong.sum() / max(1, (~missing).sum()))
-        what = "lie outside [0, 1]" if outside.any() else "do not sum to 1"
-        if share > MAX_INVALID:
-            return None, f"undecidable, because {share:.0%} of the probabilities of {name} {what}"
-        notes.append(f"{name}: probabilities that {what} are not used: {int(wrong.sum()):,} of {answers.rows:,} rows")
-    scores = np.clip(scores, 0.0, 1.0)
-    scores[missing | wrong] = np.nan
-    if n_classes == 2 and scores.shape[1] == 2:
-        scores = scores[:, 1:]
-    return scores, ""
+        return found
+    scores = np.zeros((answers.rows, n_classes), given.dtype)
+    scores[:, places] = found.values
+    scores[np.isnan(found.values[:, 0])] = np.nan
+    return found._replace(values=scores[:, 1:] if n_classes == 2 else scores)

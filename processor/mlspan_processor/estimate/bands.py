@@ -6,7 +6,7 @@ was wrong by beyond sampling in windows made from the reference; and a share of 
 plain CBPE (regression: from the reference's own value) in this window, which is large where a shift puts the estimate
 to the test; and a share of how well window and reference rows can be told apart, since no estimate without labels
 knows whether the labels moved along. The band is 1.96 standard deviations either way, cut off at a figure's natural
-limits.
+limits; where it then holds every value from one limit to the other, there is no estimate.
 """
 
 from typing import Final, NamedTuple, Self

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mlspan_processor.sample import Sample
+from mlspan_processor.sample import EPSILON, Sample
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -79,6 +79,7 @@ class Rows:
         scores: (n, n_classes) float64 probabilities that sum to 1.
         predictions: (n,) int64 class indices.
         weights: (n,) float64.
+        epsilon: see sample.EPSILON.
     """
 
     features: Floats
@@ -86,6 +87,7 @@ class Rows:
     scores: Floats
     predictions: Integers
     weights: Floats
+    epsilon: float = EPSILON
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -183,4 +185,5 @@ def rows_of(sample: Sample, used: NDArray[np.bool_]) -> Rows:
         scores=scores / scores.sum(axis=1, keepdims=True),
         predictions=part.predictions.astype(np.int64),
         weights=part.weights,
+        epsilon=sample.epsilon,
     )

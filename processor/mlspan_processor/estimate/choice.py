@@ -242,6 +242,9 @@ def _estimates(
             result[name] = Estimate(None, None, None, f"undecidable, because {why}", method)
         elif not np.isfinite(low):
             result[name] = Estimate(float(value), None, None, "", method)
+        elif low <= first and high >= last:
+            why = f"any value from {first:g} to {last:g} would be within its band"
+            result[name] = Estimate(None, None, None, f"undecidable, because {why}", method)
         else:
             result[name] = Estimate(float(value), float(max(low, first)), float(min(high, last)), "", method)
     return result

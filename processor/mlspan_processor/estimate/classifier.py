@@ -20,7 +20,7 @@ from mlspan_processor.estimate.bands import Judged, Spread
 from mlspan_processor.estimate.base import Floats, Integers, Method, Rows
 from mlspan_processor.estimate.blend import Blend
 from mlspan_processor.estimate.cbpe import CBPE
-from mlspan_processor.estimate.expected import METRICS, Figures
+from mlspan_processor.estimate.expected import METRICS, Averaged, Figures
 from mlspan_processor.estimate.folds import FOLDS, CrossFitted, folds_of
 from mlspan_processor.estimate.linear import Linear
 from mlspan_processor.estimate.prior import moved, ratio_of
@@ -42,7 +42,7 @@ class ClassifierEstimates:
     """Estimates of one classifier.
 
     Attributes:
-        rows, labels: the reference.
+        rows, labels: the reference; `averaged` the classes that it has.
         share: the pool's weight, from 0 to 1; CBPE has the rest.
         p: the rows' probabilities by both together, out of fold.
         weighted: whether they are recalibrated to each window's rows.
@@ -53,6 +53,7 @@ class ClassifierEstimates:
 
     rows: Rows
     labels: Integers
+    averaged: Averaged
     parts: list[CrossFitted]
     blend: Blend
     share: float
@@ -74,7 +75,8 @@ class ClassifierEstimates:
         held = [one.out_of_fold for one in parts]
         blend = Blend.fit(held, rows, labels, towards=_TOWARDS)
         simple, pooled = held[0], blend.of(held, rows)
-        windows = [_Made.of(rows, labels, chosen, pooled, seed) for chosen in made_shifts(rows, seed=seed)]
+        averaged = Averaged.of(rows, labels)
+        windows = [_Made.of(rows, labels, averaged, chosen, pooled, seed) for chosen in made_shifts(rows, seed=seed)]
         realised = [one.realised for one in windows]
         errors = {
             name: _error([one.judge(p, simple) for one in windows], realised)
@@ -84,7 +86,7 @@ class ClassifierEstimates:
         p = share * pooled + (1 - share) * simple
         spread = Spread.fit([one.judge(p, simple) for one in windows], realised)
         method = "blend" if share >= 0.5 else "cbpe"
-        self = cls(rows, labels, parts, blend, share, p, method, errors, spread, seed)
+        self = cls(rows, labels, averaged, parts, blend, share, p, method, errors, spread, seed)
         self._try_weighted()
         return self
 
@@ -101,7 +103,7 @@ class ClassifierEstimates:
             fitted = recalibrated(self.p[rest], reference, self.labels[rest], density)
             if fitted is None:
                 continue
-            figures = Figures(window)
+            figures = Figures(window, self.averaged)
             sampling = figures.draws(p, self.seed, _FEW_DRAWS).std(axis=0)
             realised.append(figures.of_labels(self.labels[chosen]))
             plain.append(Judged(figures.of(p), figures.of(p), sampling))
@@ -133,7 +135,7 @@ class ClassifierEstimates:
     def estimate(self, window: Rows) -> tuple[Judged, str]:
         """Estimates of a window, and the method."""
         p, simple, method, shift = self.probabilities(window)
-        figures = Figures(window)
+        figures = Figures(window, self.averaged)
         drawn = figures.draws(p, self.seed)
         sampling = np.where(np.isfinite(drawn).mean(axis=0) > 0.5, _std(drawn), np.nan)
         return Judged(figures.of(p), figures.of(simple), sampling, shift), method
@@ -149,8 +151,10 @@ class _Made:
     sampling: Floats
 
     @classmethod
-    def of(cls, rows: Rows, labels: Integers, chosen: NDArray[np.intp], p: Floats, seed: int) -> Self:
-        figures = Figures(rows.take(chosen))
+    def of(
+        cls, rows: Rows, labels: Integers, averaged: Averaged, chosen: NDArray[np.intp], p: Floats, seed: int
+    ) -> Self:
+        figures = Figures(rows.take(chosen), averaged)
         sampling = figures.draws(p[chosen], seed, _FEW_DRAWS).std(axis=0)
         return cls(chosen, figures, figures.of_labels(labels[chosen]), sampling)
 

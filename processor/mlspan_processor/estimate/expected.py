@@ -2,36 +2,58 @@
 
 The expected confusion matrix adds a row's class probabilities to the column of its prediction; accuracy, precision,
 recall, F1, AUROC, log loss and Brier score follow from it and from the scores as they do from labels, with the same
-rules for averages (`quality/classification.py`): given probabilities of 0 and 1, which labels are, the figures are
-the realised ones. The spread of the realised value, which is itself a draw, comes from labels drawn from the
-probabilities. Cost: 100 draws of 10,000 rows take 0.1 s for two classes. Source: Białek et al., arXiv 2505.05295,
-2025.
+rules for averages (`quality/classification.py`), but over the classes that the reference has: given probabilities of 0
+and 1, which labels are, the figures are the realised ones. The spread of the realised value, which is itself a draw,
+comes from labels drawn from the probabilities. Cost: 100 draws of 10,000 rows take 0.1 s for two classes. Source:
+Białek et al., arXiv 2505.05295, 2025.
 """
 
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlspan_processor.estimate.base import Floats, Integers, Rows
+from mlspan_processor.sample import EPSILON
 
 METRICS: Final = ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss", "brier")
 DRAWS: Final = 100
-_EPSILON: Final = float(np.finfo(np.float32).eps)
+
+
+class Averaged(NamedTuple):
+    """The classes (n_classes,) that the reference's own averages are over: a class that it never had would count 0 in
+    the estimate alone.
+
+    Attributes:
+        occur: labelled or predicted there; for precision, recall and F1.
+        labelled: for AUROC.
+    """
+
+    occur: NDArray[np.bool_]
+    labelled: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, rows: Rows, labels: Integers) -> Self:
+        """From the reference's rows and their labels."""
+        labelled, said = (np.bincount(one, minlength=rows.n_classes) > 0 for one in (labels, rows.predictions))
+        return cls(labelled | said, labelled)
 
 
 class Figures:
-    """Figures of one set of rows for any class probabilities.
+    """Figures of one set of rows for any class probabilities; averages are over all classes unless told otherwise.
 
     All arrays of figures are (7,) float64 in the order of METRICS, NaN where a figure does not exist.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, averaged: Averaged | None = None) -> None:
         self._k = rows.n_classes
+        every = np.ones(self._k, bool)
+        self._averaged = averaged or Averaged(every, every)
         self._weights = rows.weights
         self._total = float(rows.weights.sum())
         self._predicted = np.zeros((len(rows), self._k))
         self._predicted[np.arange(len(rows)), rows.predictions] = rows.weights
-        self._losses = -np.log(np.clip(rows.scores, _EPSILON, 1 - _EPSILON))
+        self._losses = -np.log(np.clip(rows.scores, rows.epsilon, 1 - rows.epsilon))
         halves = rows.scores**2
         # Of a row of class y: half the sum of (p_k - [k = y])².
         self._briers = (halves.sum(axis=1, keepdims=True) - 2 * rows.scores + 1) / 2
@@ -66,9 +88,9 @@ class Figures:
         with np.errstate(divide="ignore", invalid="ignore"):
             if self._k == 2:
                 return [accuracy, right[1] / said[1], right[1] / true[1], 2 * right[1] / (said[1] + true[1])]
-            occurs = (true > 0) | (said > 0)
+            occurs = self._averaged.occur & ((true > 0) | (said > 0))
             shares = [right / said, right / true, 2 * right / (said + true)]
-        return [accuracy, *(float(np.nan_to_num(share)[occurs].mean()) for share in shares)]
+            return [accuracy, *(float(np.nan_to_num(share)[occurs].sum() / occurs.sum()) for share in shares)]
 
     def _auc(self, p: Floats, weighted: Floats) -> float:
         areas = []
@@ -77,7 +99,7 @@ class Figures:
             # A row is never its own pair.
             alone = float(positive @ (negative * 1.0)) if len(p) else 0.0
             pairs = float(positive.sum() * negative.sum()) - alone
-            if pairs > _EPSILON:
+            if pairs > EPSILON and self._averaged.labelled[k]:
                 areas.append((order.below(positive, negative) - alone / 2) / pairs)
         return float(np.mean(areas)) if areas else float("nan")
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mlspan_processor.sample import EPSILON
+
 if TYPE_CHECKING:
     from mlspan_processor.quality.bands import Interval
 
@@ -38,6 +40,7 @@ class Labelled(NamedTuple):
         scores: (n, width) float32 or float64, or None; width 1 is the last of two classes, else one column a class.
         score_kind: payload.SCORE_PROBABILITY or SCORE_RAW.
         weights: (n,) rows that each stands for.
+        epsilon: see sample.EPSILON.
     """
 
     labels: NDArray[np.float64]
@@ -45,6 +48,7 @@ class Labelled(NamedTuple):
     scores: NDArray[np.float32] | NDArray[np.float64] | None
     score_kind: int
     weights: NDArray[np.float64]
+    epsilon: float = EPSILON
 
 
 class Quality(Protocol):

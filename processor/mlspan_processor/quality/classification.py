@@ -2,7 +2,8 @@
 
 accuracy, precision, recall, specificity, F1, balanced accuracy, MCC (confusion.py), log loss and Brier score
     (losses.py) are exact: those of scikit-learn on the same (weighted) rows. A label outside the model's classes is
-    always wrong, with probability 0 (clipped to float32's epsilon, as scikit-learn does). AUROC and average precision
+    always wrong, with probability 0 (clipped to the
+    epsilon of its type, as scikit-learn does). AUROC and average precision
     come from histograms (ranking.py), with the most that the exact value may be off as the figure's bound; for more
     than two classes: one-versus-rest, macro average over the classes for which there are labels both ways. ECE:
     calibration.py. Labels that are negative or not finite count as missing. Probabilities that are none (outside [0,
@@ -21,7 +22,7 @@ from mlspan_processor.quality import confusion
 from mlspan_processor.quality.bands import Interval
 from mlspan_processor.quality.base import MAX_CLASSES, MAX_SCORED_CLASSES, Figure, Labelled, Sums
 from mlspan_processor.quality.calibration import Calibration, ReliabilityBin
-from mlspan_processor.quality.losses import EPSILON, Losses
+from mlspan_processor.quality.losses import Losses
 from mlspan_processor.quality.ranking import Counts, ScoreCounts, ranked, ranked_intervals
 from mlspan_processor.quality.sparse import SparseCounts
 
@@ -81,7 +82,7 @@ class Classification(Sums):
         classes = np.arange(width) if width > 1 else np.array([self.n_classes - 1])
         positive = labels[:, None] == classes
         if batch.score_kind == SCORE_PROBABILITY:
-            self._add_probabilities(scores, positive, labels, w)
+            self._add_probabilities(scores, positive, labels, w, batch.epsilon)
         self.scores.add(scores, positive, batch.score_kind, w)
 
     def merge(self, other: Self) -> None:
@@ -131,6 +132,7 @@ class Classification(Sums):
         positive: NDArray[np.bool_],
         labels: NDArray[np.float64],
         w: NDArray[np.float64],
+        epsilon: float,
     ) -> None:
         proper = self.losses.proper(p, sums=p.shape[1] > 1)
         if not proper.all():
@@ -149,7 +151,7 @@ class Classification(Sums):
             else:
                 top = p.argmax(axis=1)
                 self.calibration.add(p.max(axis=1), positive[np.arange(len(p)), top], w)
-        self.losses.add(-np.log(np.clip(of_label, EPSILON, 1 - EPSILON)), squared, w)
+        self.losses.add(-np.log(np.clip(of_label, epsilon, 1 - epsilon)), squared, w)
 
 
 def _known(labels: NDArray[np.float64]) -> NDArray[np.bool_]:

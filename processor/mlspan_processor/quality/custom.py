@@ -180,6 +180,7 @@ class Rows:
                 scores,
                 rows.score_kind,
                 np.concatenate([mine.weights, rows.weights]),
+                rows.epsilon,
             )
             keys = np.concatenate([self._keys, keys])
         if len(keys) > self.most:
@@ -201,7 +202,8 @@ def _complete(batch: Labelled) -> Labelled:
 
 def _taken(batch: Labelled, rows: NDArray[np.intp]) -> Labelled:
     scores = None if batch.scores is None else batch.scores[rows]
-    return Labelled(batch.labels[rows], batch.predictions[rows], scores, batch.score_kind, batch.weights[rows])
+    labels, predictions = batch.labels[rows], batch.predictions[rows]
+    return Labelled(labels, predictions, scores, batch.score_kind, batch.weights[rows], batch.epsilon)
 
 
 def _text(error: BaseException) -> str:

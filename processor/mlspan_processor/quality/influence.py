@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from mlspan_processor.quality import confusion
 from mlspan_processor.quality.base import MAX_CLASSES, MAX_SCORED_CLASSES, Labelled
 from mlspan_processor.quality.classification import Classification
-from mlspan_processor.quality.losses import EPSILON
 from mlspan_processor.quality.multilabel import MICRO, Multilabel
 from mlspan_processor.quality.ranking import RANKED, Counts
 
@@ -48,7 +47,7 @@ def of_classes(quality: Classification, batch: Labelled) -> dict[str, Rows]:
         squared = (p[:, 0] - truth[:, 0]) ** 2
     else:
         of_label, squared = (p * truth).sum(axis=1), ((p - truth) ** 2).sum(axis=1) / 2
-    logs = -np.log(np.clip(of_label, EPSILON, 1 - EPSILON))
+    logs = -np.log(np.clip(of_label, batch.epsilon, 1 - batch.epsilon))
     return result | {
         "log_loss": _centred(logs, scored, batch.weights),
         "brier": _centred(squared, scored, batch.weights),
@@ -85,7 +84,7 @@ def of_outputs(quality: Multilabel, batch: Labelled) -> dict[str, Rows]:
     if batch.scores is not None and batch.scores.shape[1] <= MAX_SCORED_CLASSES:
         scored: NDArray[np.bool_] = known & np.asarray(np.isfinite(batch.scores).all(axis=1))
         result |= _of_ranks(true, batch.scores, scored, batch.weights)
-        p = np.clip(batch.scores, EPSILON, 1 - EPSILON)
+        p = np.clip(batch.scores, batch.epsilon, 1 - batch.epsilon)
         logs = -np.log(np.where(true, p, 1 - p)).mean(axis=1)
         result["log_loss"] = _centred(logs, scored, batch.weights)
         result["brier"] = _centred(((p - true) ** 2).mean(axis=1), scored, batch.weights)

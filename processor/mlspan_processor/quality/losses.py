@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from mlspan_processor.quality.bands import Interval, positive, share
 from mlspan_processor.quality.base import Figure
 
-EPSILON: Final = float(np.finfo(np.float32).eps)
-"""Probabilities are clipped to it and to 1 less it for the log loss, as scikit-learn does with float32."""
 _OUTSIDE: Final = 1e-6
 _SUM_TOLERANCE: Final = 0.02
 NOTHING: Final = "no labelled probabilities"

@@ -19,7 +19,7 @@ from mlspan.payload import SCORE_PROBABILITY
 from mlspan_processor.quality.bands import Interval, average, share, together
 from mlspan_processor.quality.base import MAX_SCORED_CLASSES, Figure, Labelled, Sums
 from mlspan_processor.quality.calibration import BINS, Calibration, ReliabilityBin, bins_of
-from mlspan_processor.quality.losses import EPSILON, Losses
+from mlspan_processor.quality.losses import Losses
 from mlspan_processor.quality.ranking import ScoreCounts, ranked, ranked_intervals
 
 _DECIDED: Final = (
@@ -111,7 +111,7 @@ class Multilabel(Sums):
         if batch.score_kind == SCORE_PROBABILITY:
             proper = self.losses.proper(p, sums=False)
             true, p, w = true[proper], p[proper], w[proper]
-            of_label = np.clip(np.where(true, p, 1 - p), EPSILON, 1 - EPSILON)
+            of_label = np.clip(np.where(true, p, 1 - p), batch.epsilon, 1 - batch.epsilon)
             self.losses.add(-np.log(of_label).mean(axis=1), ((p - true) ** 2).mean(axis=1), w)
             width = p.shape[1]
             cells = bins_of(p) + np.arange(width) * BINS

@@ -81,7 +81,7 @@ def labelled(sample: Sample) -> Labelled:
     if scores is not None and (not scores.shape[1] or sample.task == "regression"):
         scores = None
     kind = SCORE_NONE if scores is None else SCORE_PROBABILITY
-    return Labelled(part.labels, part.predictions, scores, kind, part.weights)
+    return Labelled(part.labels, part.predictions, scores, kind, part.weights, part.epsilon)
 
 
 def empty_quality(sample: Sample) -> Any:

@@ -103,4 +103,5 @@ def _sum(empty: Callable[[], Any], a: Any, b: Any) -> Any:
 
 def _taken(batch: Labelled, rows: NDArray[np.intp]) -> Labelled:
     scores = None if batch.scores is None else batch.scores[rows]
-    return Labelled(batch.labels[rows], batch.predictions[rows], scores, batch.score_kind, batch.weights[rows])
+    labels, predictions = batch.labels[rows], batch.predictions[rows]
+    return Labelled(labels, predictions, scores, batch.score_kind, batch.weights[rows], batch.epsilon)

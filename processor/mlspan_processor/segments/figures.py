@@ -201,4 +201,5 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 
 def _of(batch: Labelled, rows: Any) -> Labelled:
     scores = None if batch.scores is None else batch.scores[rows]
-    return Labelled(batch.labels[rows], batch.predictions[rows], scores, batch.score_kind, batch.weights[rows])
+    labels, predictions = batch.labels[rows], batch.predictions[rows]
+    return Labelled(labels, predictions, scores, batch.score_kind, batch.weights[rows], batch.epsilon)

@@ -98,19 +98,48 @@ def test_labels_that_are_all_missing(reference: pd.DataFrame, current: pd.DataFr
 
 
 def test_probabilities_that_are_none(reference: pd.DataFrame, current: pd.DataFrame) -> None:
-    """Percentages, or rows that do not sum to 1, are not used; a few of them cost only their rows."""
+    """Percentages, or rows that do not sum to 1, are not used; a few of them cost only their rows; a reference that has
+    more has no figures of them."""
     window = result_of(reference, current.assign(p=current["p"] * 100)).windows[0]
     for name in ("roc_auc", "log_loss", "brier"):
         assert window.metrics[name].realised is None
-        assert "of the probabilities of current lie outside [0, 1]" in window.metrics[name].reason
+        assert "of the probabilities of the window lie outside [0, 1]" in window.metrics[name].reason
     few = current.copy()
     few.loc[:4, "p"] = [-1.0, 2.0, 1.5, np.inf, -0.1]
     result = result_of(reference, few)
     assert result.windows[0].metrics["log_loss"].labels == 295
     assert any("lie outside [0, 1] are not used: 5 of 300" in note for note in result.notes)
+    metric = result_of(reference.assign(p=reference["p"] * 100), current).windows[0].metrics["roc_auc"]
+    assert (metric.reference, metric.realised is None) == (None, False)
+    assert "of the probabilities of reference lie outside [0, 1]" in metric.reason
     both = [frame.assign(q=frame["p"]) for frame in (reference, current)]
     result = result_of(*both, probability=["1=p", "0=q"])
     assert "do not sum to 1" in result.windows[0].metrics["log_loss"].reason
+
+
+@pytest.mark.parametrize("derived", [True, False])
+def test_probabilities_that_are_none_in_one_window(
+    reference: pd.DataFrame, current: pd.DataFrame, derived: bool
+) -> None:
+    """A window with over a tenth of invalid probabilities says so and has no figures of them; the others have theirs,
+    and with a tenth or less only those rows are left out."""
+    reference, current = (frame.assign(said=(frame["p"] > 0.5).astype(int)) for frame in (reference, current))
+    current.loc[:59, "p"] = 7.0
+    current.loc[100:109, "p"] = -7.0
+    options: dict[str, Any] = {} if derived else {"prediction": "said"}
+    first, second, third = result_of(reference, current, every="100rows", features=["x0"], **options).windows
+    why = "undecidable, because 60% of the probabilities of the window lie outside [0, 1]"
+    for name in ("roc_auc", *(["accuracy"] if derived else [])):
+        assert first.metrics[name].realised is None
+        assert first.metrics[name].reason.startswith(f"realised: {why}")
+        assert [one.metrics[name].labels for one in (second, third)] == [90, 100]
+        assert None not in {one.metrics[name].realised for one in (second, third)}
+    if not derived:
+        assert [one.metrics["accuracy"].labels for one in (first, second, third)] == [100, 100, 100]
+    [alert] = first.alerts
+    assert (alert.kind, alert.severity) == ("data_quality", "critical")
+    assert alert.message.endswith("60% of the probabilities of the window lie outside [0, 1]")
+    assert (second.alerts, third.alerts) == ((), ())
 
 
 @pytest.mark.parametrize("rows", [1, 2, 50, 99])

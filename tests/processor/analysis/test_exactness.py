@@ -81,6 +81,45 @@ def test_multiclass() -> None:
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_log_loss_of_certainties(kind: Any, classes: int) -> None:
+    """Probabilities of exactly 0 and 1, right and wrong: clipped by the type that they have, in segments too."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, classes, 1000)
+    said = np.where(rng.random(1000) < 0.9, truth, 0)
+    p = np.where(rng.random(1000) < 0.5, 1.0, 0.9)[:, None] * np.eye(classes)[said]
+    p[:, -1] += 1 - p.sum(axis=1)
+    p = p.astype(kind)
+    columns = [1] if classes == 2 else range(classes)
+    frame = pd.DataFrame({"y": truth, "s": "all", **{f"p{k}": p[:, k] for k in columns}})
+    named = [f"{k}=p{k}" for k in columns]
+    [window] = analyze(
+        reference=frame,
+        current=frame,
+        label="y",
+        probability=named,
+        segment="s",
+        task="multiclass" if classes > 2 else None,
+    ).windows
+    expected = metrics.log_loss(truth, p)
+    for metric in (window.metrics["log_loss"], window.segments["s"]["all"].metrics["log_loss"]):
+        assert metric.realised == pytest.approx(expected, rel=1e-6)
+        assert metric.reference == metric.realised
+
+
+def test_log_loss_of_outputs_that_are_certain() -> None:
+    """Each output's as scikit-learn's, of which the figure is the mean."""
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, (500, 2))
+    p = np.where(rng.random((500, 2)) < 0.95, y, 1.0 - y)
+    frame = pd.DataFrame({"y0": y[:, 0], "y1": y[:, 1], "p0": p[:, 0], "p1": p[:, 1]})
+    roles: dict[str, Any] = {"label": {"a": "y0", "b": "y1"}, "probability": {"a": "p0", "b": "p1"}}
+    [window] = analyze(reference=frame, current=frame, **roles).windows
+    expected = np.mean([metrics.log_loss(y[:, k], p[:, k]) for k in range(2)])
+    assert window.metrics["log_loss"].realised == pytest.approx(expected, rel=1e-6)
+
+
 def test_regression() -> None:
     """Diabetes: mean absolute error, root mean squared error and R²."""
     x, y = datasets.load_diabetes(return_X_y=True)

@@ -122,3 +122,15 @@ def test_wrong_options(truth: pd.DataFrame, options: dict[str, Any], message: st
     rng = np.random.default_rng(7)
     with pytest.raises(AnalysisError, match=message):
         gate_of(said(rng, truth, 0.8), said(rng, truth, 0.8), **options)
+
+
+def test_invalid_probabilities_cost_one_version_its_figures() -> None:
+    """Over a tenth of one version's: the other keeps its own, and a note says so."""
+    frame = classified(np.random.default_rng(5), 2000).assign(version=np.repeat(["7", "8"], 1000))
+    frame.loc[1000:1149, "p"] = 100.0
+    gate = compare_versions(
+        champion="7", challenger="8", data=frame, version="version", label="y", probability="p", metric=["roc_auc"]
+    )
+    metric = gate.metrics["roc_auc"]
+    assert (metric.champion is None, metric.challenger) == (False, None)
+    assert "15% of the probabilities of 8 lie outside [0, 1]: none of them is used" in gate.notes

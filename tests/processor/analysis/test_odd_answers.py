@@ -154,6 +154,17 @@ def test_more_infinities_than_in_the_reference_are_told() -> None:
         assert analyze(reference=ratios(rng, 2000, share=before), current=ratios(rng, 1000, share=now)).alerted
 
 
+def test_numbers_that_are_all_beyond_float32_are_not_compared() -> None:
+    """They would all be one infinity, and any shift of them none: the reason says so, and nothing is claimed."""
+    x, z = np.random.default_rng(0).normal(10, 1, (2, 2000))
+    for scale in (1e300, np.inf):
+        for now in (x * scale, x * scale * 3, x):
+            [window] = analyze(reference={"x": x * scale, "z": z}, current={"x": now, "z": z}).windows
+            found = window.features["x"]
+            assert (found.drifted, found.p_value, window.alerts) == (None, None, ())
+            assert found.reason.startswith("undecidable, because no number of the reference is within ±3.4e38")
+
+
 def ratios(rng: np.random.Generator, n: int, scale: float = 1.0, share: float = 0.15) -> dict[str, Any]:
     """A number that is infinite at times, and one that never is."""
     x = rng.normal(size=n) * scale
@@ -173,3 +184,61 @@ def test_a_segment_that_is_called_as_the_rest_is() -> None:
     assert groups["other values"].rows == len(CURRENT) - sum(
         one.rows for key, one in groups.items() if key != "other values"
     )
+
+
+def test_labels_of_classes_that_nobody_knows_are_told() -> None:
+    """Each window of which many are such says so, whichever row of an id has them; three among a thousand are quiet."""
+    strange = CURRENT.assign(y=CURRENT.y.map({0: "x", 1: "y"}))
+    [alert] = alerts(REFERENCE, strange)
+    assert (alert.kind, alert.severity, alert.subject) == ("data_quality", "critical", "label")
+    told = 'of the labels are of classes that neither the reference nor the model knows ("x", "y")'
+    assert alert.message == f"100.0% {told}"
+    later = [pd.concat([one.assign(y=None, i=one.index), one.assign(i=one.index)]) for one in (REFERENCE, strange)]
+    assert [one.message for one in alerts(*later, id="i")] == [alert.message]
+    some = CURRENT.assign(y=np.where(CURRENT.index < 100, "z", CURRENT.y.astype(str)))
+    first, second = analyze(reference=REFERENCE, current=some, every="500rows", **ROLES).windows
+    assert [(one.kind, one.severity, one.value) for one in first.alerts] == [("data_quality", "warning", 0.2)]
+    assert second.alerts == ()
+    assert alerts(REFERENCE, CURRENT.assign(y=np.where(CURRENT.index < 3, "z", CURRENT.y.astype(str)))) == []
+
+
+def test_labels_that_a_model_of_several_classes_does_not_know() -> None:
+    """Where the reference has no labels, its predictions say what is known; rare classes that come late are quiet."""
+    said = [one.assign(said=one.c, y=one.c) for one in (REFERENCE, CURRENT)]
+    strange = said[1].assign(y=said[1].c.str.replace("b", "x"))
+    [alert] = alerts(said[0].drop(columns="y"), strange, label="y", prediction="said", probability=())
+    assert alert.message.endswith('that neither the reference nor the model knows ("x")')
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        rare = [
+            pd.DataFrame({"y": 1000 + rng.zipf(1.7, n).clip(max=500), "said": 1001}).astype(str) for n in (1000, 500)
+        ]
+        found = analyze(reference=rare[0], current=rare[1], label="y", prediction="said").windows[0].alerts
+        assert "data_quality" not in {one.kind for one in found}
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ([True, False], [1, 0]),
+        ([1, 0], [True, False]),
+        ([1, 0], ["1.0", "0.0"]),
+        (["1.0", "0.0"], [1.0, 0.0]),
+        (["true", "false"], [True, False]),
+    ],
+)
+def test_segments_of_unlike_types_are_matched(before: list[Any], now: list[Any]) -> None:
+    """1, 1.0, "1.0" and true are one value, named as in the reference; each has its reference's figures beside."""
+    both = [one.assign(s=np.resize(values, len(one))) for one, values in ((REFERENCE, before), (CURRENT, now))]
+    [window] = analyze(reference=both[0], current=both[1], segment="s", **ROLES).windows
+    assert set(window.segments["s"]) == set(map(str, before))
+    for group in window.segments["s"].values():
+        assert group.rows == 500
+        assert group.metrics["accuracy"].reference is not None
+
+
+def test_segments_of_texts_are_what_they_say() -> None:
+    """Versions 1 and 1.0 are two where both files have texts."""
+    both = [one.assign(s=np.resize(["1", "1.0"], len(one))) for one in (REFERENCE, CURRENT)]
+    [window] = analyze(reference=both[0], current=both[1], segment="s", **ROLES).windows
+    assert [one.rows for one in window.segments["s"].values()] == [500, 500]

@@ -138,6 +138,19 @@ def test_every_that_is_none(text: str) -> None:
         parse_every(text)
 
 
+def test_every_that_is_too_long(reference: pd.DataFrame) -> None:
+    """A duration of more than a hundred years is an error that says so; a hundred are a window, before 1970
+    as well, and rows have no limit."""
+    for text in ("999999999999w", "36501d", "999999999999999999s"):
+        with pytest.raises(AnalysisError, match=f'--every "{text}": a duration must be at most a hundred years'):
+            parse_every(text)
+    current = timed(300, 60).assign(at=lambda frame: frame["at"] - pd.Timedelta(days=80 * 365))
+    options: dict[str, Any] = {"reference": reference, "current": current, "time": "at"}
+    [window] = analyze(**options, every="36500d").windows
+    assert (str(window.start)[:4], str(window.end)[:4]) == ("1870", "1970")
+    assert len(analyze(**options, every="999999999999999999rows").windows) == 1
+
+
 def test_a_duration_needs_times(reference: pd.DataFrame) -> None:
     """--every 1d without --time says which option is missing."""
     with pytest.raises(AnalysisError, match="--time COL"):

@@ -16,7 +16,7 @@ from mlspan_processor.estimate.base import rows_of, usable
 from mlspan_processor.estimate.expected import Figures
 from mlspan_processor.estimate.loss import figures, moments_of
 from mlspan_processor.sample import Sample
-from tests.processor.estimate.worlds import binary, multiclass, regression
+from tests.processor.estimate.worlds import binary, multiclass, regression, sample
 
 WORLDS = {"binary": binary, "multiclass": multiclass, "regression": regression}
 
@@ -232,3 +232,44 @@ def test_many_categories_are_no_trouble() -> None:
 
     found = Estimator.fit(world(3000, 1)).estimate(world(500, 2))
     assert found["accuracy"].value is not None
+
+
+def test_averages_are_over_the_references_classes() -> None:
+    """A class that only the model knows counts in the estimate as little as in the reference, even if predicted."""
+
+    def with_another_class(one: Sample) -> Sample:
+        assert one.scores is not None
+        scores = np.column_stack([1 - one.scores, one.scores, np.zeros(len(one))])
+        return replace(one, task="multiclass", classes=("a", "b", "c"), scores=scores)
+
+    reference, window = with_another_class(binary(1000, 1)), with_another_class(binary(500, 2))
+    predictions = window.predictions.copy()
+    predictions[0] = 2.0
+    fitted = Estimator.fit(reference)
+    before = _realised(reference)
+    for one in (window, replace(window, predictions=predictions)):
+        found = fitted.estimate(one)
+        for name in ("f1", "precision", "recall", "roc_auc"):
+            low, value = found[name].low, found[name].value
+            assert value == pytest.approx(before[name], abs=0.05)
+            assert low is not None
+            assert low > before[name] - 0.1
+
+
+def test_an_estimate_whose_band_would_hold_everything_is_none() -> None:
+    """Where hardly a row of the last class is left, F1 by the new shares and by CBPE lie too far apart for any."""
+    reference, window = _of_share(2000, 1, 0.3), _of_share(1000, 2, 0.0)
+    found = Estimator.fit(reference).estimate(window)
+    one = found["f1"]
+    assert (one.value, one.low, one.high, one.method) == (None, None, None, "prior")
+    assert one.reason == "undecidable, because any value from 0 to 1 would be within its band"
+    assert found["accuracy"].value == pytest.approx(_realised(window)["accuracy"], abs=0.03)
+
+
+def _of_share(n: int, seed: int, share: float) -> Sample:
+    """Two classes three standard deviations apart, the last with this share; the model learnt them at 0.3."""
+    rng = np.random.default_rng(seed)
+    labels = rng.random(n) < share
+    x = rng.normal(size=(n, 2))
+    x[:, 0] += 3 * labels
+    return sample(x, 1 / (1 + np.exp(4.5 - np.log(0.3 / 0.7) - 3 * x[:, :1])), labels)
