@@ -25,7 +25,7 @@ def class_texts(label: str | float) -> tuple[str, ...]:
     """All class texts that say the same as a finite label.
 
     >>> class_texts(1.0)
-    ('1', '1.0', 'True')
+    ('1', '1.0', 'True', 'true')
     >>> class_texts("true")
     ('true', 'True', '1', '1.0')
     >>> class_texts("007")
@@ -41,5 +41,6 @@ def class_texts(label: str | float) -> tuple[str, ...]:
     words = [text]
     if number is not text:
         words.append(_WORDS[number])
-    words += [whole, f"{whole}.0", _WORDS.get(whole, "")] if whole else [str(float(number))]
+    truth = _WORDS.get(whole, "")
+    words += [whole, f"{whole}.0", truth, truth.lower()] if whole else [str(float(number))]
     return tuple(dict.fromkeys(word for word in words if word))
