@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
+import numpy as np
+
 NATIVE: Final = frozenset({("xgboost", "Booster"), ("lightgbm", "Booster"), ("onnxruntime", "InferenceSession")})
 """Library and class of predictors that are no estimators: hooks/native.py."""
 MAX_PARTS: Final = 512
@@ -222,7 +224,11 @@ def _estimator_type(model: object) -> str | None:
 
 
 def _several_outputs(model: object) -> bool:
-    if isinstance(read(model, "classes_"), list) or read(model, "multilabel_") is True:
+    classes = read(model, "classes_")
+    # A list of texts or numbers is one output's classes; of several outputs each has its own.
+    if isinstance(classes, list) and any(isinstance(part, (list, np.ndarray)) for part in classes):
+        return True
+    if read(model, "multilabel_") is True:
         return True
     kind = read(read(model, "_label_binarizer"), "y_type_")  # a ridge classifier says so nowhere else
     if isinstance(kind, str) and kind.startswith("multilabel"):
