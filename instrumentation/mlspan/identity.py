@@ -116,6 +116,17 @@ def task(model: object) -> str:
     return "other"
 
 
+def feature_names(model: object) -> tuple[str, ...] | None:
+    """The columns that an estimator was fitted on, where these had names: those of its input, in the same order."""
+    found = read(model, "feature_names_in_")
+    if not isinstance(found, (list, np.ndarray)) or not len(found):
+        return None
+    names = tuple(map(str, found))
+    # LightGBM calls the columns of a matrix so.
+    is_named = any(name != f"Column_{at}" for at, name in enumerate(names))
+    return names if is_named else None
+
+
 def parts(model: object) -> tuple[int, ...]:
     """`id` of every estimator that the model holds, at any depth; looks at MAX_PARTS objects at most."""
     found: set[int] = set()

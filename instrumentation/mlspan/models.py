@@ -250,6 +250,8 @@ class Models:
         state = self.describe(model, version or _fingerprint(model))
         if self._settings.capture_content:
             state.classes = _classes(model, state.scope[names.ML_MODEL_TASK], told.classes if told else None)
+        if state.feature_names is None:
+            state.feature_names = identity.feature_names(model)
         state.members = identity.members(model)
         state.targets = frozenset(map(id, identity.delegates(model)))
         if version is None:
