@@ -58,6 +58,7 @@ class Known:
         model: weak reference to the model it stands for: itself, or the module within a wrapper.
         is_model: whether its calls become spans.
         is_bare: not a model, and holds no modules that could be.
+        is_exported: an exported program, which refuses `eval()` and says that it is in training mode all its life.
         about: how its input is read.
         last: the last layer of a chain of modules, by class name: "" where that cannot be known.
         is_stale: the version has to be made again, whatever the parameters tell.
@@ -66,8 +67,8 @@ class Known:
     """
 
     __slots__ = (
-        *("_probes", "about", "has_buffers", "is_bare", "is_model", "is_moving", "is_stale", "last", "model"),
-        "module",
+        *("_probes", "about", "has_buffers", "is_bare", "is_exported", "is_model", "is_moving", "is_stale", "last"),
+        *("model", "module"),
     )
 
     def __init__(self, module: Any, forget: Callable[[Any], None], settings: Settings) -> None:
@@ -76,6 +77,7 @@ class Known:
         self.model = weakref.ref(model)
         self.is_model = is_model(module, model, settings)
         self.is_bare = not self.is_model and not _modules_of(module)
+        self.is_exported = _is_exported(model)
         self.about = about(model)
         self.last = _last(model)
         self.is_stale = self.is_moving = self.has_buffers = False
@@ -266,6 +268,12 @@ def _last(model: Any) -> str:
             return type(model).__name__ if type(model).__module__.startswith("torch.nn.modules") else ""
         model = list(_modules_of(model).values())[-1]
     return ""
+
+
+def _is_exported(model: Any) -> bool:
+    """Whether `ExportedProgram.module` made it, and nobody has given it modes since (as for quantised training)."""
+    own = table(model, "__dict__").get("eval")
+    return str(read(own, "__qualname__")).startswith("ExportedProgram.module.")
 
 
 def _modules_of(module: Any) -> dict[str, Any]:
