@@ -4,10 +4,12 @@ Reads an estimator object, writes plain texts. Guarantee: imports no framework, 
 what cannot be read is left out. Run once per model and fit, not per call.
 """
 
+import contextlib
 import inspect
 import logging
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -147,8 +149,8 @@ def parts(model: object) -> tuple[int, ...]:
     return tuple(found)
 
 
-Members = tuple[tuple[str, tuple[int, ...]], ...]
-"""By attribute, `id` of the estimators that it holds."""
+Members = tuple[tuple[str, tuple["weakref.ref[object]", ...]], ...]
+"""By attribute, the estimators that it holds. No ids: a new estimator may have the address of the one before it."""
 
 
 def members(model: object) -> Members:
@@ -156,25 +158,35 @@ def members(model: object) -> Members:
     fields = read(model, "__dict__")
     if not isinstance(fields, dict):
         return ()
-    found = [(name, (id(value),)) for name, value in list(fields.items()) if _is_part(value)]
-    steps = _steps(fields)
-    return (*found, ("steps", steps)) if steps else tuple(found)
+    found: list[tuple[str, tuple[weakref.ref[object], ...]]] = []
+    for name, value in list(fields.items()):
+        parts = _steps(value) if name == "steps" else [value] if _is_part(value) else []
+        with contextlib.suppress(TypeError):  # that takes no weak reference
+            if parts:
+                found.append((name, tuple(map(weakref.ref, parts))))
+    return tuple(found)
 
 
 def has_members(model: object, known: Members) -> bool:
     """Whether these are its members still; asked at every call of a model that has any."""
     fields = model.__dict__
-    for name, ids in known:
-        if (id(fields.get(name)),) != ids and (name != "steps" or _steps(fields) != ids):
+    for name, references in known:
+        value = fields.get(name)
+        parts = _steps(value) if name == "steps" else (value,)
+        if len(parts) != len(references):
             return False
+        for part, reference in zip(parts, references, strict=True):
+            if part is None or reference() is not part:
+                return False
     return True
 
 
-def _steps(fields: dict[str, Any]) -> tuple[int, ...]:
-    steps = fields.get("steps")
+def _steps(steps: object) -> Sequence[object]:
+    """The estimators of a pipeline's steps; "passthrough" and None are none."""
     if type(steps) is not list:
         return ()
-    return tuple([id(step[1]) for step in steps if type(step) is tuple and len(step) == 2])
+    found = [step[1] for step in steps if type(step) is tuple and len(step) == 2]
+    return [part for part in found if part is not None and type(part) is not str]
 
 
 def _is_part(value: object) -> bool:
