@@ -16,6 +16,7 @@ import numpy as np
 
 NATIVE: Final = frozenset({("xgboost", "Booster"), ("lightgbm", "Booster"), ("onnxruntime", "InferenceSession")})
 """Library and class of predictors that are no estimators: hooks/native.py."""
+_MODULE: Final = frozenset({("torch", "Module")})
 MAX_PARTS: Final = 512
 """Objects looked at when a model is searched for the estimators it holds."""
 MAX_DEPTH: Final = 8
@@ -90,7 +91,11 @@ def default_name(model: object) -> str:
 
 def is_native(model: object) -> bool:
     """Whether one of the hooks for predictors that are no estimators is for it, without importing a library."""
-    return any((part.__module__.partition(".")[0], part.__name__) in NATIVE for part in type(model).__mro__)
+    return _is_made_from(model, NATIVE)
+
+
+def _is_made_from(model: object, classes: frozenset[tuple[str, str]]) -> bool:
+    return any((part.__module__.partition(".")[0], part.__name__) in classes for part in type(model).__mro__)
 
 
 def class_name(model: object) -> str:
@@ -154,13 +159,14 @@ Members = tuple[tuple[str, tuple["weakref.ref[object]", ...]], ...]
 
 
 def members(model: object) -> Members:
-    """The attributes that hold an estimator, or a pipeline's steps: what may be replaced without a fit."""
+    """The attributes that hold an estimator, a booster or a torch module, or a pipeline's steps: what may be replaced
+    without a fit."""
     fields = read(model, "__dict__")
     if not isinstance(fields, dict):
         return ()
     found: list[tuple[str, tuple[weakref.ref[object], ...]]] = []
     for name, value in list(fields.items()):
-        parts = _steps(value) if name == "steps" else [value] if _is_part(value) else []
+        parts = _steps(value) if name == "steps" else [value] if _is_held(value) else []
         with contextlib.suppress(TypeError):  # that takes no weak reference
             if parts:
                 found.append((name, tuple(map(weakref.ref, parts))))
@@ -187,6 +193,10 @@ def _steps(steps: object) -> Sequence[object]:
         return ()
     found = [step[1] for step in steps if type(step) is tuple and len(step) == 2]
     return [part for part in found if part is not None and type(part) is not str]
+
+
+def _is_held(value: object) -> bool:
+    return _is_part(value) or _is_made_from(value, _MODULE)
 
 
 def _is_part(value: object) -> bool:

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+import mlspan
 from mlspan.fingerprint import MAX_TENSOR_VALUES, fingerprint
 from mlspan.guard import failures
+from tests.instrumentation.conftest import Recorder
 from tests.torch.models import Mlp
 
 X = torch.arange(12.0).reshape(3, 4)
@@ -63,3 +65,14 @@ def test_large_tensors() -> None:
     spread = zeros.clone()
     spread[1] = 1
     assert fingerprint(zeros) == fingerprint(spread) != fingerprint(ones)
+
+
+def test_a_module_that_is_replaced(hooked: Recorder) -> None:
+    """A service that puts another module in its module's place is another version."""
+    model = mlspan.instrument_model(Service(seeded(0)), name="service")
+    model.predict(X)
+    model.predict(X)
+    model.held = seeded(1)
+    model.predict(X)
+    versions = [(span.attributes or {})["ml.model.version"] for span in hooked.spans()]
+    assert versions[0] == versions[1] != versions[2]
