@@ -20,6 +20,7 @@ _MODULE: Final = frozenset({("torch", "Module")})
 MAX_PARTS: Final = 512
 """Objects looked at when a model is searched for the estimators it holds."""
 MAX_DEPTH: Final = 8
+MAX_KEYS: Final = 256
 
 FRAMEWORKS: Final = {
     "sklearn": "scikit-learn",
@@ -124,14 +125,26 @@ def task(model: object) -> str:
 
 
 def feature_names(model: object) -> tuple[str, ...] | None:
-    """The columns that an estimator was fitted on, where these had names: those of its input, in the same order."""
+    """The names of the columns that an estimator was fitted on, in their order; of dictionaries the keys."""
     found = read(model, "feature_names_in_")
     if not isinstance(found, (list, np.ndarray)) or not len(found):
-        return None
+        return _keys(model)
     names = tuple(map(str, found))
     # LightGBM calls the columns of a matrix so.
     is_named = any(name != f"Column_{at}" for at, name in enumerate(names))
     return names if is_named else None
+
+
+def _keys(model: object) -> tuple[str, ...] | None:
+    """The keys that a pipeline's `DictVectorizer` knows, where these are few enough to be columns."""
+    for part in delegates(model):
+        first = next(iter(_steps(read(part, "steps"))), None)
+        if type(first).__name__ == "DictVectorizer":
+            found, separator = read(first, "feature_names_"), read(first, "separator")
+            if isinstance(found, list) and isinstance(separator, str) and separator:
+                keys = {str(name).partition(separator)[0] for name in found}
+                return tuple(sorted(keys)) if 0 < len(keys) <= MAX_KEYS else None
+    return None
 
 
 def parts(model: object) -> tuple[int, ...]:
@@ -159,8 +172,7 @@ Members = tuple[tuple[str, tuple["weakref.ref[object]", ...]], ...]
 
 
 def members(model: object) -> Members:
-    """The attributes that hold an estimator, a booster or a torch module, or a pipeline's steps: what may be replaced
-    without a fit."""
+    """The attributes that hold an estimator, booster or torch module, and a pipeline's steps: all may be replaced."""
     fields = read(model, "__dict__")
     if not isinstance(fields, dict):
         return ()

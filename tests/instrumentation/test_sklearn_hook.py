@@ -16,6 +16,7 @@ from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import IsolationForest, RandomForestClassifier, StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.multioutput import MultiOutputClassifier
@@ -98,6 +99,21 @@ def test_columns_without_names(hook: Hook, data: Data, make: Callable[[], Any], 
     with pytest.warns(UserWarning, match="feature names"):
         model.predict(form(data[0][:2]))
     assert scope_of(one(recorder))["ml.feature.names"] == ("age", "debt", "years")
+
+
+def test_keys_of_dictionaries(hooked: Recorder) -> None:
+    """Requests that have some of the keys each have the columns of all, so that they are of one model's columns."""
+    rows = [{"age": 30, "city": "a", "debt": 1.5}, {"age": 40, "city": "b"}]
+    model = GridSearchCV(make_pipeline(DictVectorizer(), LogisticRegression()), {}, cv=2).fit(rows * 4, [0, 1] * 4)
+    hooked.spans()
+    for row in ({"age": 20}, {"debt": 2.5, "city": "a"}, {"city": "b", "new": 1}):
+        model.predict([row])
+    first, second, third = hooked.spans()
+    assert scope_of(first)["ml.feature.names"] == scope_of(second)["ml.feature.names"] == ("age", "city", "debt")
+    cells = decode(attributes_of(first)["ml.payload"]).cells
+    assert np.isnan(cells.view("<f4")[0, 2])
+    assert cells.view("<f4")[0, 0] == 20
+    assert scope_of(third)["ml.feature.names"] == ("age", "city", "debt", "new")
 
 
 def test_columns_of_another_number(hooked: Recorder, data: Data) -> None:
