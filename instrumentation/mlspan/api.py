@@ -101,10 +101,10 @@ def instrument_model(
         version: its version; without one, a fingerprint of the fitted model.
         feature_names: names of the input's columns, for inputs without names.
         task: one of classification, regression, multilabel, clustering, outlier_detection, transformation, other.
-        classes: of a torch module, booster or inference session, the names of its classes, in the order of its outputs;
-            of any multilabel model the names of its outputs.
-        output: of the same, what its output is: one of auto, probabilities, log_probabilities, logits, labels,
-            values, embedding.
+        classes: the names of its classes, in the order of its outputs or of ``classes_``; of a multilabel model those
+            of its outputs.
+        output: of a torch module, booster or inference session, what its output is: one of auto, probabilities,
+            log_probabilities, logits, labels, values, embedding.
         input: of a torch module or inference session, what its input is: one of columns, image, tokens, sequence,
             vector.
         steps: levels of child spans for the model's parts; True: 3; False: none, whatever the settings say.

@@ -31,7 +31,7 @@ from mlspan.columns import (
     to_float32,
 )
 from mlspan.guard import failed, warn_once
-from mlspan.inputs import BY_ROW, Block, Indices, Source, UnsupportedInputError, numbers_of, open_input
+from mlspan.inputs import BY_ROW, Block, Indices, Source, UnsupportedInputError, names_of, numbers_of, open_input
 from mlspan.packing import pack
 from mlspan.sampling import row_bound, sample
 from mlspan.selection import MAX_COLUMNS, Selection, Selector, distinct, selector_of
@@ -134,7 +134,7 @@ def _capture_matrix(
 def _capture_source(
     source: Source, feature_names: tuple[str, ...] | None, selector: Selector, limiter: ByteBudget, answer_bytes: int
 ) -> Input:
-    names = source.names if source.names is not None else feature_names
+    names = names_of(source, feature_names)
     selection = selector.select(names, source.columns)
     if source.rows == 1 and selection.is_whole and selector.hook is None and isinstance(source, BY_ROW):
         row = source.row(selector.codes, selection)

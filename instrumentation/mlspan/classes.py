@@ -6,6 +6,7 @@ concerned.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +23,7 @@ MAX_OUTPUTS: Final = 64
 _FEW: Final = 8
 _OUTLIER_CLASSES: Final = np.array([-1, 1])
 _THRESHOLDED: Final = "BaseThresholdClassifier"
+_TRUTHS: Final = {"False": "0", "True": "1"}
 _INDICATORS: Final = frozenset({"0", "1", "0.0", "1.0", "False", "True"})
 
 
@@ -73,6 +75,22 @@ class Classes:
         made.name_outputs(names)
         return made
 
+    @classmethod
+    def named(cls, names: Sequence[str]) -> "Classes":
+        """Of a model that does not know its classes: it answers with their names, the numbers they are, or places."""
+        made = cls(np.array(names, object))
+        numbers: dict[object, int] = {}
+        for at, name in enumerate(names):
+            with suppress(ValueError):
+                numbers[float(_TRUTHS.get(name, name))] = at
+        made._lookup.update(numbers or {at: at for at in range(len(names))})
+        return made
+
+    def call(self, names: Sequence[str] | None) -> None:
+        """Call the classes of one output by these names, in their order, where there are as many."""
+        if names is not None and len(names) == len(set(names)) == len(self.labels):
+            self.labels = tuple(names)
+
     def name_outputs(self, names: Sequence[str] | None) -> None:
         """Call the outputs by these names, or y0, y1, … where they do not fit; more than a span carries have none."""
         if 1 < self.outputs <= MAX_OUTPUTS:
@@ -123,7 +141,7 @@ def classes_of(model: object, task: str | None = None, names: Sequence[str] | No
         model: a fitted estimator with `classes_` (an array, or one array per output).
         task: its ``ml.model.task``; outlier detectors without `classes_` answer "-1" and "1", multilabel models with an
             array of them have one output for each.
-        names: of the outputs of a multilabel model, as the user says.
+        names: of the classes, of a multilabel model of its outputs, as the user says.
 
     Returns:
         None for a model without classes, or with more than 1,024.
@@ -132,8 +150,12 @@ def classes_of(model: object, task: str | None = None, names: Sequence[str] | No
         values = getattr(model, "classes_", None)
         if values is None and task == "multilabel" and names is not None and len(names) > 1:
             return Classes.of_outputs(len(names), names)
+        if values is None and task == "classification" and names is not None:
+            return Classes.named(names) if 0 < len(names) == len(set(names)) <= MAX_CLASSES else None
+        if values is None and task == "outlier_detection":
+            values = _OUTLIER_CLASSES
         if values is None:
-            return Classes(_OUTLIER_CLASSES) if task == "outlier_detection" else None
+            return None
         if isinstance(values, (list, tuple)) and values and all(isinstance(v, np.ndarray) for v in values):
             parts = list(values)
             if sum(map(len, parts)) > MAX_CLASSES:
@@ -152,6 +174,7 @@ def classes_of(model: object, task: str | None = None, names: Sequence[str] | No
             own = None if values.tolist() == list(range(len(values))) else tuple(map(text_of, values.tolist()))
             return Classes.of_outputs(len(values), names or own)
         made = Classes(values)
+        made.call(names)
         made.are_compared = _are_compared(model)
         made.threshold = _threshold(model, made)
         return made

@@ -2,7 +2,8 @@
 
 Reads a model object, writes 12 hexadecimal digits. The same for the same fitted state in any process, run and memory
 layout, and after pickling; another one after a fit on other data. Guarantee: never raises, never changes the model, and
-looks at no more than 200,000 objects and 64 MiB, of one array at most 8 MiB spread over it evenly.
+looks at no more than 200,000 objects and 64 MiB, of one array at most 8 MiB spread over it evenly, of a torch tensor at
+most 8,192 values.
 
 A digest of digests (Merkle, 1987) over what pickling would store: class, parameters and fitted attributes, dictionaries
 and sets in sorted order, arrays by dtype, shape and values. Left out: how much of the machine to use (n_jobs, verbose),
@@ -21,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlspan.guard import failed
+from mlspan.inputs.torch_values import array_of, is_tensor, plain
 
 DIGEST_BYTES: Final = 6
 MAX_BYTES: Final = 64 << 20
 MAX_ARRAY_BYTES: Final = 8 << 20
 MAX_OBJECTS: Final = 200_000
 MAX_DEPTH: Final = 100
+MAX_TENSOR_VALUES: Final = 8_192
 MAX_ITEMS: Final = 65_536
 """Items of one list, set or dictionary that are looked at."""
 
@@ -46,6 +49,8 @@ _NAMED: Final = (
     *(np.ufunc, types.MethodDescriptorType, types.WrapperDescriptorType),
 )
 _SPARSE_PARTS: Final = ("data", "indices", "indptr", "row", "col", "offsets", "rows")
+_PROGRAMS: Final = ("torch.jit._script", "torch.jit._trace", "torch.fx.graph_module")
+"""Where the classes of modules are from that are programs: they cannot be pickled, or not the same way twice."""
 _TREE_QUERY_COUNTERS: Final = 7
 """The state of scikit-learn's KDTree and BallTree begins with so many entries that queries do not change."""
 
@@ -121,6 +126,10 @@ class _Walk:
             return _hash(kind.__name__, self._sequence(value, depth))
         if kind in {set, frozenset}:
             return _hash("set", self._unordered(value, depth))
+        if is_tensor(value):
+            return _hash(_qualified(kind), self.digest(_tensor_state(value), depth))
+        if kind.__module__.startswith(_PROGRAMS):
+            return _hash(_qualified(kind), self.digest(_program_state(value), depth))
         library = kind.__module__.partition(".")[0]
         special = _SPECIAL.get((library, kind.__name__))
         if special is not None:
@@ -238,6 +247,24 @@ def _lightgbm_trees(booster: Any) -> str:
     return text.partition("\nend of trees")[0]
 
 
+def _tensor_state(tensor: Any) -> Any:
+    """What kind of tensor it is, and some of its values, evenly spread: no more leave the device that they are on."""
+    head = str(tensor.dtype), tuple(tensor.shape)
+    try:
+        flat = tensor.detach().reshape(-1)
+        values = flat[:: -(-flat.numel() // MAX_TENSOR_VALUES) or 1]
+        if tensor.is_complex():
+            return *head, values.resolve_conj().resolve_neg().cpu().numpy()
+        return *head, array_of(plain(values).cpu())
+    except (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError):
+        return head  # without data, sparse, or of a class of its own
+
+
+def _program_state(program: Any) -> Any:
+    """Of a scripted, traced or exported module: its parameters, and the program as text where there is one."""
+    return dict(program.state_dict()), str(getattr(program, "code", ""))
+
+
 def _tree_state(tree: Any) -> Any:
     return tree.__getstate__()[:_TREE_QUERY_COUNTERS]
 
@@ -246,7 +273,5 @@ _SPECIAL: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
     ("xgboost", "Booster"): lambda booster: bytes(booster.save_raw("ubj")),
     ("lightgbm", "Booster"): _lightgbm_trees,
     **{("sklearn", name + bits): _tree_state for name in ("KDTree", "BallTree") for bits in ("", "32", "64")},
-    ("torch", "Tensor"): lambda tensor: tensor.detach().cpu().numpy(),
-    ("torch", "Parameter"): lambda tensor: tensor.detach().cpu().numpy(),
 }
 """Objects whose pickled state is not stable, by library and class name."""

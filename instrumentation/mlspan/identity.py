@@ -4,17 +4,23 @@ Reads an estimator object, writes plain texts. Guarantee: imports no framework, 
 what cannot be read is left out. Run once per model and fit, not per call.
 """
 
+import contextlib
 import inspect
 import logging
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
+
+import numpy as np
 
 NATIVE: Final = frozenset({("xgboost", "Booster"), ("lightgbm", "Booster"), ("onnxruntime", "InferenceSession")})
 """Library and class of predictors that are no estimators: hooks/native.py."""
+_MODULE: Final = frozenset({("torch", "Module")})
 MAX_PARTS: Final = 512
 """Objects looked at when a model is searched for the estimators it holds."""
 MAX_DEPTH: Final = 8
+MAX_KEYS: Final = 256
 
 FRAMEWORKS: Final = {
     "sklearn": "scikit-learn",
@@ -86,7 +92,11 @@ def default_name(model: object) -> str:
 
 def is_native(model: object) -> bool:
     """Whether one of the hooks for predictors that are no estimators is for it, without importing a library."""
-    return any((part.__module__.partition(".")[0], part.__name__) in NATIVE for part in type(model).__mro__)
+    return _is_made_from(model, NATIVE)
+
+
+def _is_made_from(model: object, classes: frozenset[tuple[str, str]]) -> bool:
+    return any((part.__module__.partition(".")[0], part.__name__) in classes for part in type(model).__mro__)
 
 
 def class_name(model: object) -> str:
@@ -114,6 +124,29 @@ def task(model: object) -> str:
     return "other"
 
 
+def feature_names(model: object) -> tuple[str, ...] | None:
+    """The names of the columns that an estimator was fitted on, in their order; of dictionaries the keys."""
+    found = read(model, "feature_names_in_")
+    if not isinstance(found, (list, np.ndarray)) or not len(found):
+        return _keys(model)
+    names = tuple(map(str, found))
+    # LightGBM calls the columns of a matrix so.
+    is_named = any(name != f"Column_{at}" for at, name in enumerate(names))
+    return names if is_named else None
+
+
+def _keys(model: object) -> tuple[str, ...] | None:
+    """The keys that a pipeline's `DictVectorizer` knows, where these are few enough to be columns."""
+    for part in delegates(model):
+        first = next(iter(_steps(read(part, "steps"))), None)
+        if type(first).__name__ == "DictVectorizer":
+            found, separator = read(first, "feature_names_"), read(first, "separator")
+            if isinstance(found, list) and isinstance(separator, str) and separator:
+                keys = {str(name).partition(separator)[0] for name in found}
+                return tuple(sorted(keys)) if 0 < len(keys) <= MAX_KEYS else None
+    return None
+
+
 def parts(model: object) -> tuple[int, ...]:
     """`id` of every estimator that the model holds, at any depth; looks at MAX_PARTS objects at most."""
     found: set[int] = set()
@@ -134,34 +167,48 @@ def parts(model: object) -> tuple[int, ...]:
     return tuple(found)
 
 
-Members = tuple[tuple[str, tuple[int, ...]], ...]
-"""By attribute, `id` of the estimators that it holds."""
+Members = tuple[tuple[str, tuple["weakref.ref[object]", ...]], ...]
+"""By attribute, the estimators that it holds. No ids: a new estimator may have the address of the one before it."""
 
 
 def members(model: object) -> Members:
-    """The attributes that hold an estimator, or a pipeline's steps: what may be replaced without a fit."""
+    """The attributes that hold an estimator, booster or torch module, and a pipeline's steps: all may be replaced."""
     fields = read(model, "__dict__")
     if not isinstance(fields, dict):
         return ()
-    found = [(name, (id(value),)) for name, value in list(fields.items()) if _is_part(value)]
-    steps = _steps(fields)
-    return (*found, ("steps", steps)) if steps else tuple(found)
+    found: list[tuple[str, tuple[weakref.ref[object], ...]]] = []
+    for name, value in list(fields.items()):
+        parts = _steps(value) if name == "steps" else [value] if _is_held(value) else []
+        with contextlib.suppress(TypeError):  # that takes no weak reference
+            if parts:
+                found.append((name, tuple(map(weakref.ref, parts))))
+    return tuple(found)
 
 
 def has_members(model: object, known: Members) -> bool:
     """Whether these are its members still; asked at every call of a model that has any."""
     fields = model.__dict__
-    for name, ids in known:
-        if (id(fields.get(name)),) != ids and (name != "steps" or _steps(fields) != ids):
+    for name, references in known:
+        value = fields.get(name)
+        parts = _steps(value) if name == "steps" else (value,)
+        if len(parts) != len(references):
             return False
+        for part, reference in zip(parts, references, strict=True):
+            if part is None or reference() is not part:
+                return False
     return True
 
 
-def _steps(fields: dict[str, Any]) -> tuple[int, ...]:
-    steps = fields.get("steps")
+def _steps(steps: object) -> Sequence[object]:
+    """The estimators of a pipeline's steps; "passthrough" and None are none."""
     if type(steps) is not list:
         return ()
-    return tuple([id(step[1]) for step in steps if type(step) is tuple and len(step) == 2])
+    found = [step[1] for step in steps if type(step) is tuple and len(step) == 2]
+    return [part for part in found if part is not None and type(part) is not str]
+
+
+def _is_held(value: object) -> bool:
+    return _is_part(value) or _is_made_from(value, _MODULE)
 
 
 def _is_part(value: object) -> bool:
@@ -222,7 +269,11 @@ def _estimator_type(model: object) -> str | None:
 
 
 def _several_outputs(model: object) -> bool:
-    if isinstance(read(model, "classes_"), list) or read(model, "multilabel_") is True:
+    classes = read(model, "classes_")
+    # A list of texts or numbers is one output's classes; of several outputs each has its own.
+    if isinstance(classes, list) and any(isinstance(part, (list, np.ndarray)) for part in classes):
+        return True
+    if read(model, "multilabel_") is True:
         return True
     kind = read(read(model, "_label_binarizer"), "y_type_")  # a ridge classifier says so nowhere else
     if isinstance(kind, str) and kind.startswith("multilabel"):

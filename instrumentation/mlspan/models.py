@@ -248,8 +248,12 @@ class Models:
         told = registration(model)
         version = (told and told.version) or self._settings.model_version
         state = self.describe(model, version or _fingerprint(model))
+        if told is not None and told.classes and told.task is None and state.scope[names.ML_MODEL_TASK] == "other":
+            state.scope[names.ML_MODEL_TASK] = "classification"
         if self._settings.capture_content:
             state.classes = _classes(model, state.scope[names.ML_MODEL_TASK], told.classes if told else None)
+        if state.feature_names is None:
+            state.feature_names = identity.feature_names(model)
         state.members = identity.members(model)
         state.targets = frozenset(map(id, identity.delegates(model)))
         if version is None:

@@ -41,7 +41,7 @@ from mlspan.evaluation import (
 from mlspan.guard import guarded, warn_once
 from mlspan.identity import delegates
 from mlspan.identity import task as task_of
-from mlspan.inputs import open_input
+from mlspan.inputs import names_of, open_input
 from mlspan.profile import CATEGORICAL, Profile, build_profile, from_json, to_json
 from mlspan.sampling import sample
 from mlspan.selection import Selector
@@ -148,14 +148,14 @@ def after_fit(model: object, identity: Identity, X: object, settings: "Settings"
     source = open_input(X)
     codes = _ReadableCodes(settings.hash_key)
     selector = Selector(settings, codes)
-    names = source.names if source.names is not None else identity.feature_names
+    names = names_of(source, identity.feature_names)
     selection = selector.select(names, source.columns)
     indices = sample(source.rows, MAX_ROWS) if source.rows > MAX_ROWS else None
     found = read_cells(source, selection, selector, indices)
     if found is None or not source.rows:
         return None
     schema, cells, _ = found
-    data, made = dataset_of(source), recipe(model)
+    data, made = dataset_of(open_input(X)), recipe(model)
     evaluation = cross_validated(made, data)
     _note_search(model, evaluation, source.rows)
     classes = identity.classes.labels if identity.classes is not None else ()

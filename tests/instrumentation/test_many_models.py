@@ -1,5 +1,6 @@
 """Many model objects, versions and types of columns: what they share, and what goes with them."""
 
+import copy
 import pickle
 import random
 import threading
@@ -152,6 +153,22 @@ def test_a_part_that_is_replaced_makes_another_version(hooked: Recorder, data: D
     versions = [one["ml.model.version"] for one in said]
     assert versions[0] == versions[1] != versions[2]
     assert said[2]["ml.prediction.class"] == ("deny", "review")[int(answer[0].argmax())]
+
+
+def test_a_part_at_the_address_of_the_one_before_it(hooked: Recorder, data: Data) -> None:
+    """A service that lets go of its model and then loads another one has another version, wherever that lies."""
+    X, y = data
+    holder = Champion(LogisticRegression(C=0.01).fit(X, y))
+    new = LogisticRegression().fit(X, y)
+    holder.predict_proba(X[:1])
+    address, holder.model = id(holder.model), None
+    made = [copy.copy(new)]
+    while id(made[-1]) != address and len(made) < 10_000:
+        made.append(copy.copy(new))
+    holder.model = made[-1]
+    holder.predict_proba(X[:1])
+    versions = [attributes_of(span)["ml.model.version"] for span in hooked.spans() if "predict_proba" in span.name]
+    assert versions[0] != versions[1]
 
 
 def test_a_booster_that_is_loaded_makes_another_version(hooked: Recorder, data: Data, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import stat
 import threading
 from collections.abc import Iterator
@@ -279,12 +280,13 @@ def test_evaluations_are_bounded() -> None:
 
 
 def test_wrapped_cross_validation(tmp_path: Path) -> None:
-    """The wrapped functions note what they return, return the same, keep their look, and are put back."""
+    """The wrapped functions note what they return, return the same, keep their look, are pickled, and are put back."""
     originals = {name: getattr(sklearn.model_selection, name) for name in model_selection.FUNCTIONS}
     model_selection.install(Settings(reference_dir=str(tmp_path)))
     wrapped = sklearn.model_selection.cross_validate
     assert wrapped is not originals["cross_validate"]
     assert (wrapped.__name__, wrapped.__doc__) == ("cross_validate", originals["cross_validate"].__doc__)
+    assert pickle.loads(pickle.dumps(wrapped)) is wrapped  # as process pools do
     model, X = LogisticRegression(), FRAME[["age"]]
     result = wrapped(model, X, Y, cv=3)
     assert set(result) == {"fit_time", "score_time", "test_score"}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
@@ -15,6 +16,7 @@ from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import IsolationForest, RandomForestClassifier, StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.multioutput import MultiOutputClassifier
@@ -84,6 +86,43 @@ def test_scope(hook: Hook, data: Data) -> None:
         "ml.feature.types": ("numeric",) * 4,
         "ml.prediction.classes": ("0", "1"),
     }
+
+
+@pytest.mark.parametrize("make", [LogisticRegression, lambda: make_pipeline(StandardScaler(), LogisticRegression())])
+@pytest.mark.parametrize("form", [np.asarray, lambda X: X.tolist()])
+def test_columns_without_names(hook: Hook, data: Data, make: Callable[[], Any], form: Callable[[Any], Any]) -> None:
+    """A matrix has the names of the frame that the model was fitted on, and what is denied by name stays here."""
+    recorder = hook(deny=("income",))
+    frame = pd.DataFrame(data[0], columns=["age", "income", "debt", "years"])
+    model = make().fit(frame, data[1])
+    recorder.spans()
+    with pytest.warns(UserWarning, match="feature names"):
+        model.predict(form(data[0][:2]))
+    assert scope_of(one(recorder))["ml.feature.names"] == ("age", "debt", "years")
+
+
+def test_keys_of_dictionaries(hooked: Recorder) -> None:
+    """Requests that have some of the keys each have the columns of all, so that they are of one model's columns."""
+    rows = [{"age": 30, "city": "a", "debt": 1.5}, {"age": 40, "city": "b"}]
+    model = GridSearchCV(make_pipeline(DictVectorizer(), LogisticRegression()), {}, cv=2).fit(rows * 4, [0, 1] * 4)
+    hooked.spans()
+    for row in ({"age": 20}, {"debt": 2.5, "city": "a"}, {"city": "b", "new": 1}):
+        model.predict([row])
+    first, second, third = hooked.spans()
+    assert scope_of(first)["ml.feature.names"] == scope_of(second)["ml.feature.names"] == ("age", "city", "debt")
+    cells = decode(attributes_of(first)["ml.payload"]).cells
+    assert np.isnan(cells.view("<f4")[0, 2])
+    assert cells.view("<f4")[0, 0] == 20
+    assert scope_of(third)["ml.feature.names"] == ("age", "city", "debt", "new")
+
+
+def test_columns_of_another_number(hooked: Recorder, data: Data) -> None:
+    """A matrix with other columns than the model was fitted on has none of their names."""
+    model = LogisticRegression().fit(pd.DataFrame(data[0], columns=list("abcd")), data[1])
+    hooked.spans()
+    with pytest.warns(UserWarning, match="feature names"), pytest.raises(ValueError, match="features"):
+        model.predict(data[0][:, :3])
+    assert scope_of(one(hooked))["ml.feature.names"] == ("x0", "x1", "x2")
 
 
 def test_regression_value(hooked: Recorder, data: Data) -> None:

@@ -182,6 +182,25 @@ def test_tasks(hooked: Recorder, data: Data) -> None:
     ]
 
 
+def test_classes_in_a_list(hooked: Recorder, data: Data) -> None:
+    """A classifier that keeps its classes in a list has one output, and its answers are among them."""
+
+    class Rule(ClassifierMixin, BaseEstimator):
+        def fit(self, X: Any, y: Any = None) -> "Rule":
+            self.classes_ = ["ham", "spam"]
+            return self
+
+        def predict(self, X: Any) -> Any:
+            return np.where(X[:, 0] > 0, "spam", "ham")
+
+    said = Rule().fit(*data).predict(data[0])
+    span = hooked.spans()[-1]
+    scope = scope_of(span)
+    assert (scope["ml.model.task"], scope["ml.prediction.classes"]) == ("classification", ("ham", "spam"))
+    found = decode(attributes_of(span)["ml.payload"])
+    assert [scope["ml.prediction.classes"][index] for index in found.predictions[:, 0]] == said.tolist()
+
+
 def test_property_that_raises(hooked: Recorder, data: Data) -> None:
     """An estimator whose properties raise is traced without what they would have told."""
 

@@ -62,3 +62,14 @@ def test_explanations_leave_the_ids_of_the_answer(hooked: Recorder) -> None:
     assert list(context.ids) == ids
     spans = hooked.spans()
     assert [span.name.partition(" ")[0] for span in spans] == ["fit", "predict_proba", "predict"]
+
+
+@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
+def test_columns_without_names(hooked: Recorder, library: str) -> None:
+    """Columns that had no names at the fit have none of the library's making."""
+    model = wrapper(library)
+    hooked.spans()
+    model.predict_proba(data()[0][:1])
+    (span,) = hooked.spans()
+    assert span.instrumentation_scope is not None
+    assert (span.instrumentation_scope.attributes or {})["ml.feature.names"] == ("x0", "x1", "x2", "x3")

@@ -189,6 +189,21 @@ def test_export(hooked: Recorder, strict: bool) -> None:
     assert len(hooked.names()) == 2
 
 
+def test_exported_with_gradients(hooked: Recorder, tmp_path: Path) -> None:
+    """An exported program refuses `eval()`, and is a model without it, also when it was loaded, under one version."""
+    program = torch.export.export(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval(), (X,))
+    torch.export.save(program, tmp_path / "model.pt2")
+    hooked.spans()
+    for module in (program.module(), torch.export.load(tmp_path / "model.pt2").module()):
+        with pytest.raises(NotImplementedError):
+            module.eval()
+        for _ in range(2):
+            module(X)
+    spans = hooked.spans()
+    assert len(spans) == 4
+    assert len({(span.attributes or {})["ml.model.version"] for span in spans}) == 1
+
+
 def test_symbolic_trace(hooked: Recorder) -> None:
     """torch.fx sees the model as without us, and its graph module is a model."""
     model = Outer().eval()

@@ -54,6 +54,39 @@ def test_loaded_parameters_are_another_version(hooked: Recorder) -> None:
     assert versions[0] != versions[1] == versions[2] != versions[3]
 
 
+def test_parameters_that_live_on_elsewhere(hooked: Recorder) -> None:
+    """Two sets of parameters that a model is given in turn are two versions; those of one functional call are none."""
+    model = Mlp().eval()
+    both = [{name: nn.Parameter(value.clone()) for name, value in Mlp().state_dict().items()} for _ in range(2)]
+    for at in (0, 1, 0):
+        model.load_state_dict(both[at], assign=True)
+        model(X)
+    torch.func.functional_call(model, {name: value.detach() + 1 for name, value in both[1].items()}, (X,))
+    versions = [(span.attributes or {})["ml.model.version"] for span in hooked.spans()]
+    assert versions[0] != versions[1]
+    assert versions[0] == versions[2] == versions[3]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, of the age of its own scripts
+@pytest.mark.parametrize("make", [lambda model: model, torch.jit.script, lambda model: torch.jit.trace(model, X)])
+def test_a_version_is_made_once(
+    hooked: Recorder, monkeypatch: pytest.MonkeyPatch, make: Callable[[nn.Module], Any]
+) -> None:
+    """Of parameters that stay as they are, whatever class of module holds them."""
+    made: list[Any] = []
+
+    def fingerprint(model: Any) -> str:
+        made.append(model)
+        return "fp-0"
+
+    model = make(Mlp().eval())
+    monkeypatch.setattr("mlspan.hooks.torch_calls.fingerprint", fingerprint)
+    for _ in range(3):
+        model(X)
+    assert len(made) == 1
+    assert {span.name for span in hooked.spans()} == {"predict Mlp"}
+
+
 def test_new_batch_statistics_are_another_version(hooked: Recorder) -> None:
     """What `update_bn` changes without gradients is noticed when it is over, and once; no batch is a version."""
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))

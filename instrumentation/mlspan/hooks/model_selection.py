@@ -69,4 +69,5 @@ def _wrap(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         after_cross_validation(name, signature.bind(*args, **kwargs).arguments, result)
         return result
 
+    evaluate.__module__ = MODULE  # pickle stores a function by the place where it is found, and it is found here
     return evaluate

@@ -203,7 +203,7 @@ class TorchCalls:
         In training mode the version is no longer certain: without gradients buffers change still (batch statistics).
         """
         try:
-            if not module.training or not known.model().training:  # type: ignore[union-attr]  # no model: not training
+            if known.is_exported or not module.training or not known.model().training:  # type: ignore[union-attr]  # no model: not training
                 return False
             if self._is_grad_enabled():
                 known.is_stale, known.is_moving = True, False

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,22 @@ _WRAPPERS: Final = {
 """Classes of torch that stand for the module they hold: class name -> where it is."""
 
 
+class _Probe(NamedTuple):
+    """A parameter by which it is seen whether the others may have changed.
+
+    Attributes:
+        tensor: the parameter.
+        version: how often it had been changed in place.
+        owner: the module that holds it; None: it cannot be replaced.
+        name: what it is called there.
+    """
+
+    tensor: "weakref.ref[Any]"
+    version: int
+    owner: "weakref.ref[Any] | None"
+    name: str
+
+
 class Known:
     """One module that was called as the outermost one.
 
@@ -58,6 +74,7 @@ class Known:
         model: weak reference to the model it stands for: itself, or the module within a wrapper.
         is_model: whether its calls become spans.
         is_bare: not a model, and holds no modules that could be.
+        is_exported: an exported program, which refuses `eval()` and says that it is in training mode all its life.
         about: how its input is read.
         last: the last layer of a chain of modules, by class name: "" where that cannot be known.
         is_stale: the version has to be made again, whatever the parameters tell.
@@ -66,8 +83,8 @@ class Known:
     """
 
     __slots__ = (
-        *("_probes", "about", "has_buffers", "is_bare", "is_model", "is_moving", "is_stale", "last", "model"),
-        "module",
+        *("_probes", "about", "has_buffers", "is_bare", "is_exported", "is_model", "is_moving", "is_stale", "last"),
+        *("model", "module"),
     )
 
     def __init__(self, module: Any, forget: Callable[[Any], None], settings: Settings) -> None:
@@ -76,10 +93,11 @@ class Known:
         self.model = weakref.ref(model)
         self.is_model = is_model(module, model, settings)
         self.is_bare = not self.is_model and not _modules_of(module)
+        self.is_exported = _is_exported(model)
         self.about = about(model)
         self.last = _last(model)
         self.is_stale = self.is_moving = self.has_buffers = False
-        self._probes: tuple[tuple[weakref.ref[Any], int], ...] = ()
+        self._probes: tuple[_Probe, ...] = ()
 
     def is_fresh(self) -> bool:
         """Whether the parameters are, as far as two of them tell, what they were when the version was made."""
@@ -87,8 +105,13 @@ class Known:
         if self.is_stale and not (self.is_moving and read(self.module(), "training") is True):
             return False
         try:
-            for reference, version in self._probes:
-                if reference()._version != version:  # type: ignore[union-attr]  # None has no version: it is gone
+            for reference, version, owner, name in self._probes:
+                tensor: Any = reference()
+                if tensor._version != version:  # None has no version: it is gone
+                    return False
+                now = None if owner is None else owner()._parameters.get(name)  # type: ignore[union-attr]
+                # A plain tensor in its place is there for this call only (torch.func.functional_call).
+                if now is not tensor and type(now) is type(tensor):
                     return False
         except (AttributeError, RuntimeError):
             return False
@@ -96,15 +119,23 @@ class Known:
 
     def note(self, model: Any) -> None:
         """The version has just been made; not for long, where values are yet to come or this call changes buffers."""
-        found = [tensor for _, tensor in tensors_of(model, parameters_only=True)]
+        places = [
+            (part, name, tensor)
+            for _, part in modules_in(model)
+            for name, tensor in table(part, "_parameters").items()
+            if tensor is not None
+        ]
+        found = [tensor for _, _, tensor in places]
         self.has_buffers = sum(1 for _ in tensors_of(model)) > len(found)
         is_lazy = any(map(_is_lazy, found))
         self.is_moving = not is_lazy and self.has_buffers and read(self.module(), "training") is True
         self.is_stale = is_lazy or self.is_moving
         probes = []
-        for tensor in (found[:1] + found[-1:])[:PROBES]:
+        for part, name, tensor in (places[:1] + places[-1:])[:PROBES]:
+            # Scripted modules have tables of another class, whose tensors nobody replaces.
+            owner = weakref.ref(part) if isinstance(read(part, "_parameters"), dict) else None
             try:
-                probes.append((weakref.ref(tensor), int(tensor._version)))
+                probes.append(_Probe(weakref.ref(tensor), int(tensor._version), owner, name))
             except (RuntimeError, TypeError):  # made in inference mode: nothing counts its changes
                 continue
         self._probes = tuple(probes)
@@ -165,14 +196,12 @@ def modules_in(module: Any) -> Iterator[tuple[str, Any]]:
         waiting.extend(reversed(children))
 
 
-def tensors_of(module: Any, parameters_only: bool = False) -> Iterator[tuple[str, Any]]:
+def tensors_of(module: Any) -> Iterator[tuple[str, Any]]:
     """Names and tensors that a model's answers depend on: parameters, persistent buffers, packed weights."""
     for prefix, part in modules_in(module):
         for name, value in table(part, "_parameters").items():
             if value is not None:
                 yield prefix + name, value
-        if parameters_only:
-            continue
         passing = read(part, "_non_persistent_buffers_set") or ()
         for name, value in table(part, "_buffers").items():
             if value is not None and name not in passing:
@@ -266,6 +295,12 @@ def _last(model: Any) -> str:
             return type(model).__name__ if type(model).__module__.startswith("torch.nn.modules") else ""
         model = list(_modules_of(model).values())[-1]
     return ""
+
+
+def _is_exported(model: Any) -> bool:
+    """Whether `ExportedProgram.module` made it, and nobody has given it modes since (as for quantised training)."""
+    own = table(model, "__dict__").get("eval")
+    return str(read(own, "__qualname__")).startswith("ExportedProgram.module.")
 
 
 def _modules_of(module: Any) -> dict[str, Any]:

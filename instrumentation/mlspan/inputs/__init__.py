@@ -15,7 +15,7 @@ from mlspan.inputs.arrays import ArraySource, open_array
 from mlspan.inputs.arrow import TableSource
 from mlspan.inputs.base import Block, Indices, Source, UnsupportedInputError
 from mlspan.inputs.dmatrix import DMatrixSource
-from mlspan.inputs.lists import open_list
+from mlspan.inputs.lists import DictSource, open_list
 from mlspan.inputs.pandas import FrameSource, open_series
 from mlspan.inputs.pandas import numbers_of as frame_numbers_of
 from mlspan.inputs.polars import PolarsSource
@@ -30,6 +30,7 @@ __all__ = [
     "Indices",
     "Source",
     "UnsupportedInputError",
+    "names_of",
     "numbers_of",
     "open_input",
 ]
@@ -97,6 +98,13 @@ def numbers_of(X: object) -> tuple[tuple[str, ...] | None, NDArray[Any]] | None:
     if type(X) is np.ndarray:
         return (None, X) if X.ndim == 2 and X.dtype.kind in "fiu" else None
     return frame_numbers_of(X) if _openers.get(type(X)) is FrameSource else None
+
+
+def names_of(source: Source, feature_names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """What the columns are called: by the input itself, else as the model knows them; None: by neither."""
+    if feature_names is not None and isinstance(source, DictSource):
+        source.expect(feature_names)
+    return source.names if source.names is not None else feature_names
 
 
 def open_input(X: object) -> Source:

@@ -62,6 +62,14 @@ class DictSource:
         self.columns = self.python_columns = len(self._keys)
         self.names = tuple(map(str, self._keys))
 
+    def expect(self, names: Iterable[str]) -> None:
+        """Have these columns as well: a request seldom has all the keys that its model knows."""
+        lacking = set(names).difference(self.names)
+        if lacking:
+            self._keys = sorted([*self._keys, *lacking], key=str)
+            self.columns = self.python_columns = len(self._keys)
+            self.names = tuple(map(str, self._keys))
+
     def read(self, indices: Indices | None, positions: Indices | None, width: int) -> Iterable[Block]:
         """One block a key."""
         sampled = list(self._rows) if indices is None else [self._rows[at] for at in indices.tolist()]
