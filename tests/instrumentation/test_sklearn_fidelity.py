@@ -1,7 +1,6 @@
 """Under the hooks estimators are what they were: results, exceptions, pickles, clones, signatures, every attribute."""
 
 import copy
-import functools
 import inspect
 import pickle
 import subprocess
@@ -302,43 +301,6 @@ def test_traceback_has_the_users_frames_only(recorder: Recorder, data: Data) -> 
         mlspan.uninstrument()
     assert hooked == plain
     assert not [name for name, _ in hooked[0] if "mlspan" in name]
-
-
-def test_left_alone(hooked: Recorder, data: Data) -> None:
-    """Class methods, static methods and properties of these names are not touched."""
-
-    class Odd(BaseEstimator):
-        @staticmethod
-        def predict(X: Any) -> Any:
-            return X
-
-        @classmethod
-        def score(cls, X: Any) -> Any:
-            return cls
-
-        @property
-        def transform(self) -> Any:
-            return 5
-
-        @functools.cached_property
-        def fit(self) -> Any:
-            return 6
-
-    assert (Odd.predict(3), Odd.score(1), Odd().transform, Odd().fit) == (3, Odd, 5, 6)
-    assert hooked.names() == []
-
-
-def test_other_descriptors(hooked: Recorder, data: Data) -> None:
-    """A descriptor that makes its method at each access is asked each time, and traced."""
-
-    class Mine(ClassifierMixin, BaseEstimator):
-        def _work(self, times: int, X: Any) -> Any:
-            return [times] * len(X)
-
-        predict = functools.partialmethod(_work, 2)
-
-    assert Mine().predict(data[0]) == [2] * 60
-    assert hooked.names() == ["predict Mine"]
 
 
 def test_error_while_a_class_is_defined(hooked: Recorder) -> None:

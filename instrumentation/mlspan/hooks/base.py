@@ -2,9 +2,9 @@
 
 Reads classes, replaces what their own ``__dict__`` holds under the names of model methods. Guarantee: a plain
 function is replaced by a plain function (so bound methods pickle, signatures and docstrings stay), any other
-descriptor by one that asks the original first (so ``hasattr`` stays right); class methods, static methods and
-properties are left alone; what cloudpickle takes of a wrapped class by value loads without mlspan. Memory: two objects
-per wrapped method.
+descriptor by one that asks the original first (so ``hasattr`` stays right); class methods, static methods, properties,
+coroutine and generator functions are left alone; what cloudpickle takes of a wrapped class by value loads without
+mlspan. Memory: two objects per wrapped method.
 """
 
 import contextlib
@@ -24,11 +24,14 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from mlspan.call import CALL, Call, current_context
 from mlspan.config import FIT_OPERATIONS, OPERATIONS, PAYLOAD_OPERATIONS
 from mlspan.emit import Emitter
-from mlspan.guard import guarded
+from mlspan.guard import guarded, warn_once
 from mlspan.semconv.attributes import ML_STEP_OUTPUT_SHAPE
 from mlspan.steps import shape_of
 
 _LEFT_ALONE: Final = (staticmethod, classmethod, property, functools.cached_property, type)
+_ANSWER_LATER: Final = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+"""What asks whether a call only makes what has to be run: its span would be over before, and frameworks ask it, too."""
+_SELF: Final = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
 
 
 class Traced:
@@ -137,7 +140,12 @@ class Delegate:
             return found
         if instance is None:
             return wrap_function(found, self._traced)
-        return wrap_function(functools.partial(_without_self, found), self._traced, found).__get__(instance)
+        unbound: Any = wrap_function(functools.partial(_without_self, found), self._traced, found)
+        with contextlib.suppress(TypeError, ValueError, AttributeError):
+            # It is bound once more, which takes a parameter away.
+            signature = unbound.__signature__
+            unbound.__signature__ = signature.replace(parameters=[_SELF, *signature.parameters.values()])
+        return unbound.__get__(instance)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_original"], name)
@@ -208,6 +216,13 @@ class Wrapping:
 
     def _wrap(self, cls: type, name: str, value: Any) -> None:
         if isinstance(value, _LEFT_ALONE) or not hasattr(type(value), "__get__"):
+            return
+        if any(ask(value) for ask in _ANSWER_LATER):
+            warn_once(
+                f"hooks: {cls.__qualname__}.{name}",
+                "%s.%s answers when it is awaited or iterated over; such methods are not traced",
+                *(cls.__qualname__, name),
+            )
             return
         traced = Traced(self.emitter, name, _rows_parameter(value))
         is_function = isinstance(value, types.FunctionType)
