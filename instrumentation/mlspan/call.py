@@ -55,18 +55,20 @@ class Call:
 
     Attributes:
         active: whether it still runs; a context may outlive the call, in a thread that it started.
+        is_quiet: whether nothing becomes of the calls within it but of its targets', while it runs.
         targets: `id` of the objects whose nested probabilities are this call's own.
         probabilities: what the last of those nested calls returned.
         state: of the model; None when there is no span to be ended.
         steps: what becomes of calls within it; None: nothing.
     """
 
-    __slots__ = ("active", "captured", "probabilities", "span", "state", "steps", "targets")
+    __slots__ = ("active", "captured", "is_quiet", "probabilities", "span", "state", "steps", "targets")
     is_answer: ClassVar[bool] = True
     """Whether the result is the model's answer."""
 
     def __init__(self, span: Span) -> None:
         self.active = True
+        self.is_quiet = False
         self.targets = _NO_TARGETS
         self.probabilities: object = None
         self.span = span

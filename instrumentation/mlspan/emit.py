@@ -100,6 +100,7 @@ class Emitter:
             self.look_at_exporters()
             call = self._begin(method, context, args, kwargs)
             if call is not None:
+                call.is_quiet = call.steps is None
                 token = attach(Context({**context, SPAN: call.span, CALL: call}))
         except Exception:  # noqa: BLE001 - the user's call goes on without us
             failed("emit: begin")
@@ -109,7 +110,7 @@ class Emitter:
         except BaseException as error:
             if call is not None:
                 end_time = time_ns()
-                call.active = False
+                call.active = call.is_quiet = False
                 detach(token)
                 self.fail(method, call, args[0], error, end_time)
             # Our frame stands first in the traceback: the user sees his own only. A bare raise adds none.
@@ -117,7 +118,7 @@ class Emitter:
             raise
         if call is not None:
             end_time = time_ns()
-            call.active = False
+            call.active = call.is_quiet = False
             detach(token)
             self._finish(method, call, context, args[0], result, end_time)
             if self.settings.reference_dir is not None:

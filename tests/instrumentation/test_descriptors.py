@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
 
 import mlspan
 from mlspan.guard import failures
@@ -89,3 +90,29 @@ def test_methods_that_answer_later(hooked: Recorder, name: str, ask: Callable[[o
     assert asyncio.run(Mine().predict(3)) == 3
     assert hooked.names() == []
     assert failures()[f"hooks: _Later.{name}"]
+
+
+def test_calls_within_a_models_own(hook: Callable[..., Recorder], data: Data) -> None:
+    """scikit-learn's methods pass calls within a model's own on at once, unless they are steps; their errors, too."""
+
+    class Mine(ClassifierMixin, BaseEstimator):
+        def fit(self, X: Any, y: Any) -> "Mine":
+            self.part_ = LogisticRegression().fit(X, y)
+            self.classes_ = self.part_.classes_
+            return self
+
+        def predict(self, X: Any) -> Any:
+            return self.part_.predict(X)
+
+    for steps, expected in ((0, ["predict Mine"]), (1, ["predict part_", "predict Mine"])):
+        recorder = hook(capture_steps=steps)
+        model = Mine().fit(*data)
+        recorder.spans()
+        model.predict(data[0])
+        assert recorder.names() == expected
+        with pytest.raises(ValueError, match="features") as caught:
+            model.predict(data[0][:, :2])
+        assert not [entry for entry in caught.traceback if "mlspan" in str(entry.path)]
+        recorder.spans()
+        model.part_.predict(data[0])
+        assert recorder.names() == ["predict LogisticRegression"]

@@ -156,9 +156,16 @@ class Delegate:
 
 def wrap_function(function: Callable[..., Any], traced: Traced, like: Any = None) -> Callable[..., Any]:
     """A plain function that stands for this one, and looks like it (or like the other one given)."""
+    make = _method_of_a_library if _is_a_librarys(function) and not traced.is_fit else _method
+    method = functools.wraps(function if like is None else like)(make(function, traced))
+    with contextlib.suppress(TypeError, ValueError):
+        # For callers that do not follow __wrapped__ (inspect.getfullargspec).
+        method.__signature__ = inspect.signature(function if like is None else like)  # type: ignore[attr-defined]
+    return method
 
-    # Nothing global and no state of ours may be named here, so that the function can be pickled by value.
-    @functools.wraps(function if like is None else like)
+
+def _method(function: Callable[..., Any], traced: Traced) -> Callable[..., Any]:
+    # Nothing global and no state of ours may be named in it, so that it can be pickled by value.
     def method(*args: Any, **kwargs: Any) -> Any:
         try:
             return traced(function, *args, **kwargs)
@@ -166,17 +173,35 @@ def wrap_function(function: Callable[..., Any], traced: Traced, like: Any = None
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             raise
 
-    with contextlib.suppress(TypeError, ValueError):
-        # For callers that do not follow __wrapped__ (inspect.getfullargspec).
-        method.__signature__ = inspect.signature(function if like is None else like)  # type: ignore[attr-defined]
     return method
+
+
+def _method_of_a_library(function: Callable[..., Any], traced: Traced) -> Callable[..., Any]:
+    """The same in half the time for calls within a model's own, of which a forest makes one for each tree."""
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        try:
+            outer: Any = current_context().get(CALL)
+            if outer is not None and outer.is_quiet and args and id(args[0]) not in outer.targets:
+                return function(*args, **kwargs)
+            return traced(function, *args, **kwargs)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            raise
+
+    return method
+
+
+def _is_a_librarys(function: Callable[..., Any]) -> bool:
+    """Whether it is pickled by name, never by value as what a program or a notebook defines."""
+    return str(getattr(function, "__module__", "")).startswith("sklearn.")
 
 
 def original_of(value: object) -> Any:
     """What stood in a class before this value was put there by us; None when it was not."""
     if isinstance(value, Delegate):
         return value.__dict__["_original"]
-    if isinstance(value, types.FunctionType) and value.__code__ is _WRAPPER_CODE:
+    if isinstance(value, types.FunctionType) and value.__code__ in _WRAPPER_CODES:
         return dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))["function"].cell_contents
     return None
 
@@ -271,13 +296,6 @@ def _without_self(function: Callable[..., Any], _: object, /, *args: Any, **kwar
     return function(*args, **kwargs)
 
 
-def _wrapper_code() -> types.CodeType:
-    def nothing() -> None:
-        """Stands for any function."""
-
-    wrapper = wrap_function(nothing, Traced.__new__(Traced))
-    assert isinstance(wrapper, types.FunctionType)
-    return wrapper.__code__
-
-
-_WRAPPER_CODE: Final = _wrapper_code()
+_WRAPPER_CODES: Final = tuple(
+    make(_without_self, Traced.__new__(Traced)).__code__ for make in (_method, _method_of_a_library)
+)
