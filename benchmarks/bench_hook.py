@@ -88,7 +88,10 @@ def _frame(values: Any, is_mixed: bool) -> pd.DataFrame:
     return pd.DataFrame(found) if is_mixed else pd.DataFrame(values, columns=list(found))
 
 
-def _case(name: str, model: Any, rows: int, columns: int, what: str, table: Table, provider: TracerProvider) -> None:
+def _calls(
+    model: Any, rows: int, columns: int, what: str, provider: TracerProvider
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The same call of the model, once it is fitted: by itself, and inside a bare span."""
     rng = np.random.default_rng(0)
     fit: Any = rng.standard_normal((500, columns))
     x: Any = rng.standard_normal((rows, columns))
@@ -108,6 +111,11 @@ def _case(name: str, model: Any, rows: int, columns: int, what: str, table: Tabl
         with tracer.start_as_current_span("predict fraud-model", attributes=SIX):
             model.predict_proba(x)
 
+    return predict, inside
+
+
+def _case(name: str, model: Any, rows: int, columns: int, what: str, table: Table, provider: TracerProvider) -> None:
+    predict, inside = _calls(model, rows, columns, what, provider)
     calls = 100 if rows == 1 else 10
     clock = time.process_time_ns if what == POLARS else time.thread_time_ns
     hooks = SklearnInstrumentor()
@@ -149,21 +157,7 @@ def _median_of(call: Callable[[], Any]) -> float:
 
 def _of_parts(name: str, model: Any, what: str, table: Table, provider: TracerProvider) -> None:
     """One row through a model of several parts."""
-    rng = np.random.default_rng(0)
-    fit: Any = rng.standard_normal((500, 30))
-    x: Any = rng.standard_normal((1, 30))
-    if what != ARRAY:
-        fit, x = _frame(fit, what == MIXED), _frame(x, what == MIXED)
-    model.fit(fit, rng.integers(0, 2, 500))
-    tracer = provider.get_tracer("bare")
-
-    def predict() -> None:
-        model.predict_proba(x)
-
-    def inside() -> None:
-        with tracer.start_as_current_span("predict fraud-model", attributes=SIX):
-            model.predict_proba(x)
-
+    predict, inside = _calls(model, 1, 30, what, provider)
     hooks = SklearnInstrumentor()
     rounds = []
     for _ in range(ROUNDS):
