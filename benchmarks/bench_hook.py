@@ -46,6 +46,7 @@ ARRAY: Final = "array"
 FRAME: Final = "DataFrame"
 MIXED: Final = "DataFrame of numbers, counts and texts"
 POLARS: Final = "polars DataFrame"
+MISSING: Final = "polars DataFrame with missing values"
 ARROW: Final = "pyarrow Table"
 SIX: Final[dict[str, str | int | float]] = {"a": "predict", "b": "fraud-model", "c": "7", "d": 1, "e": 30, "f": 0.5}
 
@@ -98,8 +99,10 @@ def _calls(
     if what != ARRAY:
         fit, x = (_frame(values, what == MIXED) for values in (fit, x))
     model.fit(fit, rng.integers(0, 2, 500))
-    if what in (POLARS, ARROW):
-        x = (pl.from_pandas if what == POLARS else pa.Table.from_pandas)(x)
+    if what in (POLARS, MISSING, ARROW):
+        x = (pa.Table.from_pandas if what == ARROW else pl.from_pandas)(x)
+    if what == MISSING:
+        x = x.with_columns(pl.when(pl.int_range(pl.len()) > 0).then(pl.all()))
     if isinstance(model, AtOnce):
         model.answer_ = np.tile(model.answer_, (rows, 1))
     tracer = provider.get_tracer("bare")
@@ -117,7 +120,7 @@ def _calls(
 def _case(name: str, model: Any, rows: int, columns: int, what: str, table: Table, provider: TracerProvider) -> None:
     predict, inside = _calls(model, rows, columns, what, provider)
     calls = 100 if rows == 1 else 10
-    clock = time.process_time_ns if what == POLARS else time.thread_time_ns
+    clock = time.process_time_ns if what in (POLARS, MISSING) else time.thread_time_ns
     hooks = SklearnInstrumentor()
     best = [float("inf")] * 4
     for _ in range(ROUNDS):
@@ -204,7 +207,7 @@ def main() -> None:
         *((LogisticRegression, 1, 30, what) for what in (ARRAY, FRAME)),
         *((LogisticRegression, 10_000, columns, ARRAY) for columns in (10, 100)),
         (LogisticRegression, 10_000, 100, FRAME),
-        *((AtOnce, 10_000, 100, what) for what in (MIXED, POLARS, ARROW)),
+        *((AtOnce, 10_000, 100, what) for what in (MIXED, POLARS, MISSING, ARROW)),
     )
     for kind, rows, columns, what in cases:
         _case(f"{kind.__name__}, {rows:,} x {columns} {what}", kind(), rows, columns, what, table, provider)
