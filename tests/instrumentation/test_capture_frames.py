@@ -13,12 +13,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from mlspan.budget import ByteBudget
-from mlspan.capture import Input, capture_input, read_cells
+from mlspan.capture import Input, capture_input
 from mlspan.config import Settings
-from mlspan.inputs import open_input
 from mlspan.inputs.pandas_blocks import parts_of
 from mlspan.sampling import seed
-from mlspan.selection import selector_of
 from tests.instrumentation.inputs import capture, code, columns
 
 DAY = 86_400.0
@@ -331,47 +329,6 @@ def test_sampled_rows_of_tables(make: Any) -> None:
     found = columns(captured)
     assert_array_equal(found["number"][1], captured.indices)
     assert found["text"][1] == [code(str(int(value))) for value in found["number"][1]]
-
-
-_PARTS = pl.DataFrame(
-    {
-        "float": np.linspace(0, 1, 500),
-        "int": np.arange(500, dtype=np.int16),
-        "time": pl.Series(np.arange(500)).cast(pl.Datetime),
-        "flag": [at % 3 == 0 for at in range(500)],
-        "text": [f"kind {at % 7}" for at in range(500)],
-    }
-)
-
-
-@pytest.mark.parametrize("count", [9, 300])
-@pytest.mark.parametrize(
-    "frame",
-    [
-        _PARTS,
-        _PARTS.select("float"),
-        _PARTS.with_columns(pl.col("float", "flag").replace({0.0: None})),
-        _PARTS.with_columns(pl.when(pl.col("int") % 5 != 0).then(pl.all())),
-        _PARTS.with_columns(day=pl.col("time").cast(pl.Date)),
-        pl.concat([_PARTS[:200], _PARTS[200:]], rechunk=False),
-        _PARTS.with_columns(other=pl.Series([[1]] * 500)),
-    ],
-    ids=["plain", "one dtype", "a column with missing values", "all with missing values", "dates", "chunks", "lists"],
-)
-def test_polars_rows_are_the_same_wherever_they_are_read(frame: pl.DataFrame, count: int) -> None:
-    """Rows read where they lie are those that polars would have gathered."""
-    settings = Settings()
-    selector = selector_of(settings)
-    indices = np.sort(np.random.default_rng(0).choice(500, count, replace=False))
-    cells = []
-    for source, rows in ((open_input(frame), indices), (open_input(frame[indices]), None)):
-        assert source.names is not None
-        found = read_cells(source, selector.select(source.names, source.columns), selector, rows)
-        assert found is not None
-        cells.append(found)
-    assert cells[0][0] == cells[1][0]
-    assert cells[0][1].tobytes() == cells[1][1].tobytes()
-    assert cells[0][2] == cells[1][2]
 
 
 def test_lazy_frames_are_left_alone() -> None:

@@ -57,12 +57,19 @@ class TableSource:
         kinds = self._kinds if positions is None and width == self.columns else [self._kinds[j] for j in at]
         numbers: dict[int, NDArray[Any]] = {}
         blocks: list[Block] = []
+        gaps: list[int] = []
         for slot, (j, kind) in enumerate(zip(at, kinds, strict=True)):
             values = _in_place(columns[j], kind)
-            if values is None:
-                blocks.append(Block(slot, *arrow_values(columns[j], indices)))
-            else:
+            if values is not None:
                 numbers[slot] = values[indices]
+            elif kind in _WITHOUT_COPY:
+                gaps.append(slot)
+            else:
+                blocks.append(Block(slot, *arrow_values(columns[j], indices)))
+        if gaps:  # numbers of which some are missing: gathered together, each by itself takes ten times as long
+            taken = self._table.select([at[slot] for slot in gaps]).take(indices)
+            for slot, column in zip(gaps, taken.columns, strict=True):
+                numbers[slot] = column.to_numpy(zero_copy_only=False)
         return blocks + matrices(numbers, kinds)
 
     def _columns(self) -> list[Any]:
