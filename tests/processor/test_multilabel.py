@@ -28,7 +28,6 @@ import mlspan
 from mlspan_processor.cli.report import show_model
 from mlspan_processor.labels import Label, LabelReceipt
 from mlspan_processor.model_spans import ModelSpans, feedback_logs, feedback_spans, prediction_id
-from mlspan_processor.outputs import MAX_OUTPUTS, packed, truth_of, unpacked
 from mlspan_processor.records import Chunk, Signal
 from tests.instrumentation.conftest import Recorder
 from tests.processor.helpers import Rig, gauge, key_of, normal_rows
@@ -391,18 +390,3 @@ def test_segments_versions_and_the_report() -> None:
         show_model(report, Console(file=text, width=200))
         assert "estimated performance: undecidable, because estimates are made for binary" in text.getvalue()
         assert "f1_micro realised" in text.getvalue()
-
-
-def test_truths_are_packed_exactly() -> None:
-    """Any combination of up to 53 outputs is one number and back; a row with a gap is none."""
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, 2, (200, MAX_OUTPUTS)).astype(np.float64)
-    rows[0], rows[1] = 1, 0
-    assert np.array_equal(unpacked(packed(rows), MAX_OUTPUTS), rows)
-    rows[2, 5] = np.nan
-    assert np.isnan(packed(rows)[2])
-    assert np.isnan(unpacked(packed(rows), MAX_OUTPUTS)[2]).all()
-    assert truth_of((), NAMES) == 0.0
-    assert truth_of(";", NAMES) == 0.0
-    assert truth_of((True, False, True), NAMES) == 5.0
-    assert truth_of(("sport", "food", "food"), NAMES) == 5.0

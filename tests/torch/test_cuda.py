@@ -1,6 +1,7 @@
 """CUDA: what is asked of it, and, where there is a GPU, that values arrive and nobody waits for them."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -129,13 +130,9 @@ class _Log:
             def __exit__(self, *_: object) -> None:
                 log.append(f"leave {self.name}")
 
-        class cuda:
-            pass
-
-        cuda.Event, cuda.Stream = Event, Stream  # type: ignore[attr-defined]
-        cuda.stream = staticmethod(lambda stream: stream)  # type: ignore[attr-defined]
-        cuda.current_stream = staticmethod(lambda _: Stream(name="user"))  # type: ignore[attr-defined]
-        self.cuda = cuda
+        self.cuda = SimpleNamespace(
+            Event=Event, Stream=Stream, stream=lambda stream: stream, current_stream=lambda _: Stream(name="user")
+        )
 
     def empty(self, shape: Any, dtype: Any, device: str, pin_memory: bool) -> torch.Tensor:
         """Pinned memory on the host."""

@@ -67,15 +67,15 @@ class Traced:
     def __call__(self, original: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call the original, in a span if this is the outermost call of a model."""
         context = current_context()
-        outer = context.get(CALL)
+        outer: Any = context.get(CALL)
         try:
-            if outer is None or not outer.active:  # type: ignore[attr-defined]  # only we set this key
+            if outer is None or not outer.active:
                 emitter = self._emitter
                 if args and emitter.is_enabled and (not context or is_instrumentation_enabled()):
                     return emitter.trace(self, original, context, args, kwargs)
-            elif outer.steps is not None and args:  # type: ignore[attr-defined]
+            elif outer.steps is not None and args:
                 return self._step(original, outer, args, kwargs)
-            if self._is_watched and args and (self.is_fit or (outer and id(args[0]) in outer.targets)):  # type: ignore[attr-defined]
+            if self._is_watched and args and (self.is_fit or (outer and id(args[0]) in outer.targets)):
                 return self._watch(original, outer, args, kwargs)
             return original(*args, **kwargs)
         except BaseException as error:
@@ -160,7 +160,7 @@ def wrap_function(function: Callable[..., Any], traced: Traced, like: Any = None
     method = functools.wraps(function if like is None else like)(make(function, traced))
     with contextlib.suppress(TypeError, ValueError):
         # For callers that do not follow __wrapped__ (inspect.getfullargspec).
-        method.__signature__ = inspect.signature(function if like is None else like)  # type: ignore[attr-defined]
+        vars(method)["__signature__"] = inspect.signature(function if like is None else like)
     return method
 
 

@@ -203,14 +203,15 @@ class TorchCalls:
         In training mode the version is no longer certain: without gradients buffers change still (batch statistics).
         """
         try:
-            if known.is_exported or not module.training or not known.model().training:  # type: ignore[union-attr]  # no model: not training
+            model: Any = known.model()  # None, which has no mode, where it is gone
+            if known.is_exported or not module.training or not model.training:
                 return False
             if self._is_grad_enabled():
                 known.is_stale, known.is_moving = True, False
                 return True
             if known.has_buffers and not known.is_stale:
                 known.is_stale = known.is_moving = True
-        except AttributeError:  # frozen
+        except AttributeError:  # frozen, or gone
             pass
         return False
 

@@ -106,10 +106,12 @@ class Known:
             return False
         try:
             for reference, version, owner, name in self._probes:
+                # What is gone is None, which has no version and no parameters.
                 tensor: Any = reference()
-                if tensor._version != version:  # None has no version: it is gone
+                holder: Any = None if owner is None else owner()
+                if tensor._version != version:
                     return False
-                now = None if owner is None else owner()._parameters.get(name)  # type: ignore[union-attr]
+                now = None if owner is None else holder._parameters.get(name)
                 # A plain tensor in its place is there for this call only (torch.func.functional_call).
                 if now is not tensor and type(now) is type(tensor):
                     return False

@@ -12,60 +12,28 @@ class Metric(NamedTuple):
     description: str
 
 
-ML_OPERATION_DURATION: Final = Metric(
-    "ml.operation.duration",
-    "histogram",
-    "s",
-    "Duration of model calls.",
-)
+ML_OPERATION_DURATION: Final = Metric("ml.operation.duration", "histogram", "s", "Duration of model calls.")
 
-ML_PREDICTION_COUNT: Final = Metric(
-    "ml.prediction.count",
-    "counter",
-    "{row}",
-    "Rows predicted, by predicted class.",
-)
+ML_PREDICTION_COUNT: Final = Metric("ml.prediction.count", "counter", "{row}", "Rows predicted, by predicted class.")
 
-ML_ANOMALY_COUNT: Final = Metric(
-    "ml.anomaly.count",
-    "counter",
-    "{call}",
-    "Model calls flagged as anomalous.",
-)
+ML_ANOMALY_COUNT: Final = Metric("ml.anomaly.count", "counter", "{call}", "Model calls flagged as anomalous.")
 
 ML_DRIFT_PSI: Final = Metric(
-    "ml.drift.psi",
-    "gauge",
-    "1",
-    "Population stability index of the window against the reference.",
+    "ml.drift.psi", "gauge", "1", "Population stability index of the window against the reference."
 )
 
-ML_DRIFT_JENSEN_SHANNON: Final = Metric(
-    "ml.drift.jensen_shannon",
-    "gauge",
-    "1",
-    "Jensen-Shannon distance, base 2.",
-)
+ML_DRIFT_JENSEN_SHANNON: Final = Metric("ml.drift.jensen_shannon", "gauge", "1", "Jensen-Shannon distance, base 2.")
 
 ML_DRIFT_KS: Final = Metric(
-    "ml.drift.ks",
-    "gauge",
-    "1",
-    "Two-sample Kolmogorov-Smirnov statistic over the reference's bins.",
+    "ml.drift.ks", "gauge", "1", "Two-sample Kolmogorov-Smirnov statistic over the reference's bins."
 )
 
 ML_DRIFT_WASSERSTEIN: Final = Metric(
-    "ml.drift.wasserstein",
-    "gauge",
-    "1",
-    "Wasserstein-1 distance in units of the reference's standard deviation.",
+    "ml.drift.wasserstein", "gauge", "1", "Wasserstein-1 distance in units of the reference's standard deviation."
 )
 
 ML_DRIFT_CHI2: Final = Metric(
-    "ml.drift.chi2",
-    "gauge",
-    "1",
-    "Chi-squared statistic of the contingency table of reference and window.",
+    "ml.drift.chi2", "gauge", "1", "Chi-squared statistic of the contingency table of reference and window."
 )
 
 ML_DRIFT_P_VALUE: Final = Metric(
@@ -75,18 +43,10 @@ ML_DRIFT_P_VALUE: Final = Metric(
     "p-value of the feature's test (KS for numeric, chi-squared for categorical), uncorrected.",
 )
 
-ML_DRIFT_WINDOW_ROWS: Final = Metric(
-    "ml.drift.window.rows",
-    "gauge",
-    "{row}",
-    "Weighted rows in the drift window.",
-)
+ML_DRIFT_WINDOW_ROWS: Final = Metric("ml.drift.window.rows", "gauge", "{row}", "Weighted rows in the drift window.")
 
 ML_FEATURE_MISSING_RATIO: Final = Metric(
-    "ml.feature.missing.ratio",
-    "gauge",
-    "1",
-    "Share of missing values in the window.",
+    "ml.feature.missing.ratio", "gauge", "1", "Share of missing values in the window."
 )
 
 ML_FEATURE_UNSEEN_RATIO: Final = Metric(
@@ -96,33 +56,15 @@ ML_FEATURE_UNSEEN_RATIO: Final = Metric(
     "Share of values in the window that the reference never had (new category, or outside its range).",
 )
 
-ML_QUALITY_ACCURACY: Final = Metric(
-    "ml.quality.accuracy",
-    "gauge",
-    "1",
-    "Share of labelled rows predicted right.",
-)
+ML_QUALITY_ACCURACY: Final = Metric("ml.quality.accuracy", "gauge", "1", "Share of labelled rows predicted right.")
 
 ML_QUALITY_PRECISION: Final = Metric(
-    "ml.quality.precision",
-    "gauge",
-    "1",
-    "Precision; of the last class for two classes, macro-averaged for more.",
+    "ml.quality.precision", "gauge", "1", "Precision; of the last class for two classes, macro-averaged for more."
 )
 
-ML_QUALITY_RECALL: Final = Metric(
-    "ml.quality.recall",
-    "gauge",
-    "1",
-    "Recall, averaged alike.",
-)
+ML_QUALITY_RECALL: Final = Metric("ml.quality.recall", "gauge", "1", "Recall, averaged alike.")
 
-ML_QUALITY_F1: Final = Metric(
-    "ml.quality.f1",
-    "gauge",
-    "1",
-    "F1, averaged alike.",
-)
+ML_QUALITY_F1: Final = Metric("ml.quality.f1", "gauge", "1", "F1, averaged alike.")
 
 ML_QUALITY_ROC_AUC: Final = Metric(
     "ml.quality.roc_auc",
@@ -132,10 +74,7 @@ ML_QUALITY_ROC_AUC: Final = Metric(
 )
 
 ML_QUALITY_LOG_LOSS: Final = Metric(
-    "ml.quality.log_loss",
-    "gauge",
-    "1",
-    "Mean negative log-likelihood of the true class, in nats.",
+    "ml.quality.log_loss", "gauge", "1", "Mean negative log-likelihood of the true class, in nats."
 )
 
 ML_QUALITY_BRIER: Final = Metric(
@@ -145,26 +84,11 @@ ML_QUALITY_BRIER: Final = Metric(
     "Mean squared error of the probability of the last class (two classes), or summed over classes and halved.",
 )
 
-ML_QUALITY_MAE: Final = Metric(
-    "ml.quality.mae",
-    "gauge",
-    "1",
-    "Mean absolute error.",
-)
+ML_QUALITY_MAE: Final = Metric("ml.quality.mae", "gauge", "1", "Mean absolute error.")
 
-ML_QUALITY_RMSE: Final = Metric(
-    "ml.quality.rmse",
-    "gauge",
-    "1",
-    "Root mean squared error.",
-)
+ML_QUALITY_RMSE: Final = Metric("ml.quality.rmse", "gauge", "1", "Root mean squared error.")
 
-ML_QUALITY_R2: Final = Metric(
-    "ml.quality.r2",
-    "gauge",
-    "1",
-    "Coefficient of determination.",
-)
+ML_QUALITY_R2: Final = Metric("ml.quality.r2", "gauge", "1", "Coefficient of determination.")
 
 ML_QUALITY_SPECIFICITY: Final = Metric(
     "ml.quality.specificity",
@@ -174,10 +98,7 @@ ML_QUALITY_SPECIFICITY: Final = Metric(
 )
 
 ML_QUALITY_BALANCED_ACCURACY: Final = Metric(
-    "ml.quality.balanced_accuracy",
-    "gauge",
-    "1",
-    "Mean recall of the classes that labels have.",
+    "ml.quality.balanced_accuracy", "gauge", "1", "Mean recall of the classes that labels have."
 )
 
 ML_QUALITY_MCC: Final = Metric(
@@ -188,45 +109,27 @@ ML_QUALITY_MCC: Final = Metric(
 )
 
 ML_QUALITY_ECE: Final = Metric(
-    "ml.quality.ece",
-    "gauge",
-    "1",
-    "Expected calibration error over 15 bins, less what the noise of few rows adds.",
+    "ml.quality.ece", "gauge", "1", "Expected calibration error over 15 bins, less what the noise of few rows adds."
 )
 
 ML_QUALITY_MAPE: Final = Metric(
-    "ml.quality.mape",
-    "gauge",
-    "1",
-    "Mean absolute error relative to the label, as a share.",
+    "ml.quality.mape", "gauge", "1", "Mean absolute error relative to the label, as a share."
 )
 
 ML_QUALITY_HAMMING_LOSS: Final = Metric(
-    "ml.quality.hamming_loss",
-    "gauge",
-    "1",
-    "Share of a multilabel classifier's decisions that are wrong.",
+    "ml.quality.hamming_loss", "gauge", "1", "Share of a multilabel classifier's decisions that are wrong."
 )
 
 ML_QUALITY_PRECISION_MICRO: Final = Metric(
-    "ml.quality.precision_micro",
-    "gauge",
-    "1",
-    "Precision over all decisions of a multilabel classifier.",
+    "ml.quality.precision_micro", "gauge", "1", "Precision over all decisions of a multilabel classifier."
 )
 
 ML_QUALITY_RECALL_MICRO: Final = Metric(
-    "ml.quality.recall_micro",
-    "gauge",
-    "1",
-    "Recall over all decisions of a multilabel classifier.",
+    "ml.quality.recall_micro", "gauge", "1", "Recall over all decisions of a multilabel classifier."
 )
 
 ML_QUALITY_F1_MICRO: Final = Metric(
-    "ml.quality.f1_micro",
-    "gauge",
-    "1",
-    "F1 over all decisions of a multilabel classifier.",
+    "ml.quality.f1_micro", "gauge", "1", "F1 over all decisions of a multilabel classifier."
 )
 
 ML_QUALITY_AVERAGE_PRECISION: Final = Metric(
@@ -236,26 +139,11 @@ ML_QUALITY_AVERAGE_PRECISION: Final = Metric(
     "Average precision; one-versus-rest macro average for more than two classes.",
 )
 
-ML_QUALITY_MSE: Final = Metric(
-    "ml.quality.mse",
-    "gauge",
-    "1",
-    "Mean squared error.",
-)
+ML_QUALITY_MSE: Final = Metric("ml.quality.mse", "gauge", "1", "Mean squared error.")
 
-ML_QUALITY_MEDIAN_AE: Final = Metric(
-    "ml.quality.median_ae",
-    "gauge",
-    "1",
-    "Median absolute error.",
-)
+ML_QUALITY_MEDIAN_AE: Final = Metric("ml.quality.median_ae", "gauge", "1", "Median absolute error.")
 
-ML_QUALITY_BIAS: Final = Metric(
-    "ml.quality.bias",
-    "gauge",
-    "1",
-    "Mean of prediction less label.",
-)
+ML_QUALITY_BIAS: Final = Metric("ml.quality.bias", "gauge", "1", "Mean of prediction less label.")
 
 ML_QUALITY_CUSTOM: Final = Metric(
     "ml.quality.custom",
@@ -265,24 +153,15 @@ ML_QUALITY_CUSTOM: Final = Metric(
 )
 
 ML_QUALITY_LABELS: Final = Metric(
-    "ml.quality.labels",
-    "gauge",
-    "{row}",
-    "Labelled rows that the quality window rests on.",
+    "ml.quality.labels", "gauge", "{row}", "Labelled rows that the quality window rests on."
 )
 
 ML_QUALITY_COVERAGE: Final = Metric(
-    "ml.quality.coverage",
-    "gauge",
-    "1",
-    "Labelled share of the quality window's captured rows.",
+    "ml.quality.coverage", "gauge", "1", "Labelled share of the quality window's captured rows."
 )
 
 ML_QUALITY_OUTCOMES: Final = Metric(
-    "ml.quality.outcomes",
-    "counter",
-    "{row}",
-    "Labelled predictions, by whether they were right.",
+    "ml.quality.outcomes", "counter", "{row}", "Labelled predictions, by whether they were right."
 )
 
 ML_FEEDBACK_LABELS: Final = Metric(
@@ -293,10 +172,7 @@ ML_FEEDBACK_LABELS: Final = Metric(
 )
 
 ML_WEIGHT_UNKNOWN_RATIO: Final = Metric(
-    "ml.weight.unknown.ratio",
-    "gauge",
-    "1",
-    "Share of model spans that carry no sampling weight and are counted once.",
+    "ml.weight.unknown.ratio", "gauge", "1", "Share of model spans that carry no sampling weight and are counted once."
 )
 
 ML_DRIFT_P_ADJUSTED: Final = Metric(
@@ -314,10 +190,7 @@ ML_DRIFT_EFFECT: Final = Metric(
 )
 
 ML_DRIFT_EFFECT_THRESHOLD: Final = Metric(
-    "ml.drift.effect_threshold",
-    "gauge",
-    "1",
-    "The smallest effect that counts as drift.",
+    "ml.drift.effect_threshold", "gauge", "1", "The smallest effect that counts as drift."
 )
 
 ML_DRIFT_DRIFTED: Final = Metric(
@@ -335,10 +208,7 @@ ML_DRIFT_MULTIVARIATE_STATISTIC: Final = Metric(
 )
 
 ML_DRIFT_MULTIVARIATE_P_VALUE: Final = Metric(
-    "ml.drift.multivariate.p_value",
-    "gauge",
-    "1",
-    "p-value of all features together in the last closed window.",
+    "ml.drift.multivariate.p_value", "gauge", "1", "p-value of all features together in the last closed window."
 )
 
 ML_DRIFT_MULTIVARIATE_EFFECT: Final = Metric(
@@ -356,45 +226,23 @@ ML_DRIFT_MULTIVARIATE_DRIFTED: Final = Metric(
 )
 
 ML_QUALITY_LOW: Final = Metric(
-    "ml.quality.low",
-    "gauge",
-    "1",
-    "Lower end of the 95 % band of a realised or estimated figure.",
+    "ml.quality.low", "gauge", "1", "Lower end of the 95 % band of a realised or estimated figure."
 )
 
-ML_QUALITY_HIGH: Final = Metric(
-    "ml.quality.high",
-    "gauge",
-    "1",
-    "Upper end of that band.",
-)
+ML_QUALITY_HIGH: Final = Metric("ml.quality.high", "gauge", "1", "Upper end of that band.")
 
 ML_QUALITY_DELAY: Final = Metric(
-    "ml.quality.delay",
-    "gauge",
-    "s",
-    "How long labels took from prediction to arrival, by quantile.",
+    "ml.quality.delay", "gauge", "s", "How long labels took from prediction to arrival, by quantile."
 )
 
 ML_SEGMENT_PERFORMANCE: Final = Metric(
-    "ml.segment.performance",
-    "gauge",
-    "1",
-    "A performance figure of one segment's rows.",
+    "ml.segment.performance", "gauge", "1", "A performance figure of one segment's rows."
 )
 
-ML_SEGMENT_ROWS: Final = Metric(
-    "ml.segment.rows",
-    "gauge",
-    "{row}",
-    "Rows of the segment behind these figures.",
-)
+ML_SEGMENT_ROWS: Final = Metric("ml.segment.rows", "gauge", "{row}", "Rows of the segment behind these figures.")
 
 ML_SEGMENT_FAIRNESS: Final = Metric(
-    "ml.segment.fairness",
-    "gauge",
-    "1",
-    "A gap in how groups of people are treated, over the newest labelled rows.",
+    "ml.segment.fairness", "gauge", "1", "A gap in how groups of people are treated, over the newest labelled rows."
 )
 
 ML_VERSION_DIFFERENCE: Final = Metric(
@@ -404,19 +252,9 @@ ML_VERSION_DIFFERENCE: Final = Metric(
     "A figure of this version less that of the baseline version, over the same time.",
 )
 
-ML_INCIDENT_OPEN: Final = Metric(
-    "ml.incident.open",
-    "updowncounter",
-    "{incident}",
-    "Incidents that are open.",
-)
+ML_INCIDENT_OPEN: Final = Metric("ml.incident.open", "updowncounter", "{incident}", "Incidents that are open.")
 
-ML_INCIDENT_COUNT: Final = Metric(
-    "ml.incident.count",
-    "counter",
-    "{incident}",
-    "Incidents that were opened.",
-)
+ML_INCIDENT_COUNT: Final = Metric("ml.incident.count", "counter", "{incident}", "Incidents that were opened.")
 
 DURATION_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Recommended bucket boundaries of ml.operation.duration, in seconds."""
