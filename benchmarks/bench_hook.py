@@ -23,7 +23,6 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 import numpy as np
 import pandas as pd
 import polars as pl
-import pyarrow as pa
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from rich.console import Console
 from rich.table import Table
@@ -48,6 +47,7 @@ MIXED: Final = "DataFrame of numbers, counts and texts"
 POLARS: Final = "polars DataFrame"
 MISSING: Final = "polars DataFrame with missing values"
 ARROW: Final = "pyarrow Table"
+ARROW_MISSING: Final = "pyarrow Table with missing values"
 SIX: Final[dict[str, str | int | float]] = {"a": "predict", "b": "fraud-model", "c": "7", "d": 1, "e": 30, "f": 0.5}
 
 
@@ -99,10 +99,12 @@ def _calls(
     if what != ARRAY:
         fit, x = (_frame(values, what == MIXED) for values in (fit, x))
     model.fit(fit, rng.integers(0, 2, 500))
-    if what in (POLARS, MISSING, ARROW):
-        x = (pa.Table.from_pandas if what == ARROW else pl.from_pandas)(x)
-    if what == MISSING:
+    if what in (POLARS, MISSING, ARROW, ARROW_MISSING):
+        x = pl.from_pandas(x)
+    if what in (MISSING, ARROW_MISSING):
         x = x.with_columns(pl.when(pl.int_range(pl.len()) > 0).then(pl.all()))
+    if what in (ARROW, ARROW_MISSING):
+        x = x.to_arrow()
     if isinstance(model, AtOnce):
         model.answer_ = np.tile(model.answer_, (rows, 1))
     tracer = provider.get_tracer("bare")
@@ -207,7 +209,7 @@ def main() -> None:
         *((LogisticRegression, 1, 30, what) for what in (ARRAY, FRAME)),
         *((LogisticRegression, 10_000, columns, ARRAY) for columns in (10, 100)),
         (LogisticRegression, 10_000, 100, FRAME),
-        *((AtOnce, 10_000, 100, what) for what in (MIXED, POLARS, MISSING, ARROW)),
+        *((AtOnce, 10_000, 100, what) for what in (MIXED, POLARS, MISSING, ARROW, ARROW_MISSING)),
     )
     for kind, rows, columns, what in cases:
         _case(f"{kind.__name__}, {rows:,} x {columns} {what}", kind(), rows, columns, what, table, provider)
